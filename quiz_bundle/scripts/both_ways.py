@@ -1,0 +1,42 @@
+"""Both directions of a pair in one call, for training: each volume is encoded once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .geometry import ijk_to_grid
+from .heads import Found
+from .network import QuizNet
+
+
+class BothWays(nn.Module):
+    """Wraps a ``QuizNet`` so that one call answers fixed -> moving and moving -> fixed queries.
+
+    A module, so that ``DistributedDataParallel`` can wrap it and mixed precision works on a CPU too (MONAI's trainer
+    knows it on CUDA only).
+
+    Args:
+        network: shared, not copied.
+        amp: run the convolutions and attention in bfloat16.
+    """
+
+    def __init__(self, network: QuizNet, amp: bool = False) -> None:
+        super().__init__()
+        self.network, self.amp = network, amp
+
+    def forward(self, image: Tensor, queries: Tensor, sizes: Tensor) -> tuple[Found, Found]:
+        """Answer both directions.
+
+        Args:
+            image: (B, 2, I, J, K), fixed and moving, padded behind their last voxels.
+            queries: (B, 2, Q, 3) in voxels (ijk) of the fixed and of the moving volume.
+            sizes: (B, 2, 3), the volumes' own shapes; what lies beyond the largest of the batch is cropped.
+        """
+        with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.amp):
+            shapes = sizes.amax(0).tolist()
+            encoded = [self.network.encode(image[:, c : c + 1, :i, :j, :k]) for c, (i, j, k) in enumerate(shapes)]
+            joined = self.network.join(*encoded)
+            return tuple(
+                self.network.look_up(joined, ijk_to_grid(queries[:, c], shapes[c]), backward=c == 1) for c in (0, 1)
+            )

@@ -1,0 +1,146 @@
+"""From a training item to what the network eats: draw or load a pair, pick queries, pack and collate."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+import torch
+from monai.transforms import MapTransform, Randomizable, Transform
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import default_collate
+
+from .geometry import inside, mm_to_ijk
+from .landmarks import read_landmarks
+from .phantom import PelvisPhantom
+from .synthesis import PairRecipe, Source, correspondences, draw_pair
+from .volumes import load_volume, resample, standard_grid
+
+
+class LoadSourced(Transform):
+    """Make a training item ready, once; what it returns can be cached.
+
+    ``{"volume": file}`` and ``{"phantom": seed}`` get a ``source`` to draw pairs from; ``{"fixed", "moving", "landmarks"}``
+    become volumes of one spacing with ``fixed_points`` and ``moving_points`` (N, 3) in RAS mm.
+
+    Args:
+        spacings: voxel sizes (mm) that the recipes use.
+    """
+
+    def __init__(self, spacings: Sequence[float] = (5.0, 2.5)) -> None:
+        self.spacings = sorted(float(s) for s in spacings)
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        """Return the loaded item."""
+        if "volume" in data:
+            return {"source": Source.from_volume(load_volume(data["volume"]), self.spacings, name=str(data["volume"]))}
+        if "phantom" in data:
+            session = PelvisPhantom(int(data["phantom"])).session("ebrt", spacing=(self.spacings[0],) * 3)
+            return {"source": Source.from_volume(session.volume, self.spacings, name=f"phantom {data['phantom']}")}
+        fixed, moving = load_volume(data["fixed"]), load_volume(data["moving"])
+        landmarks = read_landmarks(data["landmarks"], fixed.affine, moving.affine)
+        spacing = self.spacings[-1]
+        return {
+            "fixed": resample(fixed, *standard_grid(fixed, spacing)),
+            "moving": resample(moving, *standard_grid(moving, spacing)),
+            "fixed_points": landmarks.fixed_mm,
+            "moving_points": landmarks.moving_mm,
+        }
+
+
+class DrawPaird(Randomizable, Transform):
+    """Draw a pair of known truth from an item's ``source``; items that are pairs already pass.
+
+    Args:
+        recipes: arguments of ``PairRecipe``, one dictionary each.
+        chances: how often each recipe is used; equal when left out.
+        points: correspondences per pair.
+        frozen: derive the draw from the item's ``draw`` number alone (for validation).
+    """
+
+    def __init__(
+        self,
+        recipes: Sequence[Mapping[str, object]],
+        chances: Sequence[float] | None = None,
+        points: int = 1024,
+        frozen: bool = False,
+    ) -> None:
+        self.recipes = [PairRecipe(**recipe) for recipe in recipes]
+        chances = np.ones(len(self.recipes)) if chances is None else np.asarray(chances, float)
+        self.chances, self.points, self.frozen = chances / chances.sum(), points, frozen
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        """Return ``fixed`` and ``moving`` (1, I, J, K) in HU and their true ``fixed_points``, ``moving_points`` in mm."""
+        if "source" not in data:
+            return dict(data)
+        random = np.random.RandomState(int(data.get("draw", 0))) if self.frozen else self.R
+        recipe = self.recipes[random.choice(len(self.recipes), p=self.chances)]
+        pair = draw_pair(data["source"], recipe, random)
+        fixed_mm, moving_mm = correspondences(pair, self.points, random)
+        return {"fixed": pair.fixed, "moving": pair.moving, "fixed_points": fixed_mm, "moving_points": moving_mm}
+
+
+class PackQueriesd(Randomizable, MapTransform):
+    """Choose queries for both directions and pack a pair for the network.
+
+    The network's first volume is the fixed or the moving one, by chance. Of the points that lie in the asked field, ``queries`` are drawn; those whose counterpart lies in the searched field come
+    first, and at most a quarter has no answer.
+
+    Args:
+        queries: number Q of queries in each direction.
+    """
+
+    def __init__(self, queries: int = 192) -> None:
+        MapTransform.__init__(self, ("fixed", "moving"))
+        self.queries = queries
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, Tensor]:
+        """Return ``image`` (2, I, J, K), ``queries`` (2, Q, 3) in voxels, ``label`` (2, Q, 4), ``sizes`` (2, 3), ``spacing``."""
+        keys = ("fixed", "moving") if self.R.uniform() < 0.5 else ("moving", "fixed")
+        volumes = [data[key] for key in keys]
+        points = [data[f"{key}_points"] for key in keys]
+        visible = [inside(p, v.affine, v.shape[1:]) for p, v in zip(points, volumes, strict=True)]
+        voxels = [mm_to_ijk(p, v.affine) for p, v in zip(points, volumes, strict=True)]
+        queries, labels = [], []
+        for asked, searched in ((0, 1), (1, 0)):
+            answered = (visible[asked] & visible[searched]).nonzero()[:, 0].numpy()
+            silent = (visible[asked] & ~visible[searched]).nonzero()[:, 0].numpy()
+            few = min(len(silent), self.queries // 4)
+            chosen = np.concatenate([self.R.permutation(silent)[:few], self._draw(answered, self.queries - few)])
+            if len(chosen) < self.queries:  # no point has an answer: only silent ones, or none at all
+                chosen = self._draw(silent if len(silent) else np.arange(len(points[0])), self.queries)
+            chosen = torch.as_tensor(chosen.astype(np.int64))
+            has = (visible[asked] & visible[searched])[chosen]
+            queries.append(voxels[asked][chosen])
+            labels.append(torch.cat([voxels[searched][chosen], has[:, None].to(torch.float64)], -1))
+        return {
+            "image": torch.cat(pad_together([v.as_tensor()[None] for v in volumes]), 1)[0],
+            "queries": torch.stack(queries).float(),
+            "label": torch.stack(labels).float(),
+            "sizes": torch.tensor([v.shape[1:] for v in volumes]),
+            "spacing": torch.as_tensor(float(volumes[1].affine[:3, 0].norm())),
+        }
+
+    def _draw(self, candidates: np.ndarray, count: int) -> np.ndarray:
+        if len(candidates) == 0:
+            return candidates
+        return self.R.choice(candidates, count, replace=len(candidates) < count)
+
+
+def pad_together(images: Sequence[Tensor]) -> list[Tensor]:
+    """Pad volumes (..., I, J, K) with air (0) behind their last voxels to one common shape; voxel indices stay true."""
+    shape = [max(image.shape[axis] for image in images) for axis in (-3, -2, -1)]
+    padded = []
+    for image in images:
+        gap = [wanted - have for wanted, have in zip(shape, image.shape[-3:], strict=True)]
+        padded.append(functional.pad(image, [0, gap[2], 0, gap[1], 0, gap[0]]))
+    return padded
+
+
+def collate_pairs(items: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Stack packed pairs into a batch; images are padded to one shape, ``sizes`` remembers their own."""
+    images = pad_together([item["image"] for item in items])
+    return default_collate([{**item, "image": image} for item, image in zip(items, images, strict=True)])
+
+

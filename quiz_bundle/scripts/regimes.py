@@ -1,0 +1,235 @@
+"""Evaluation cases: a reference CT and a second scan of the same patient whose true position is known.
+
+The reference stays as it is in its file (couch, field and resolution), with a little noise. The moving scan is rendered from
+the patient without couch through an exact ``Motion``, gets a look of its own, the voxels of a small-field scanner, and a
+world frame that says nothing about where it lies. A real pair with landmarks becomes a case of the same form.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from torch import Tensor
+
+from . import appearance
+from .errors import InputError
+from .geometry import as_affine, as_points, centre_mm, corners_mm, inside, lattice_ijk, ijk_to_mm, spacing_of
+from .landmarks import PairedLandmarks
+from .metrics import tre_mm
+from .rigid import RigidTransform, fit_rigid
+from .synthesis import AIR, Grid, Motion, PairRecipe, body_points, dress, random_turn, render
+from .deformation import SmoothDeformation
+from .volumes import body_mask, make_volume, resample, standard_grid, to_orientation_ras
+
+
+def _recipe(x: float, y: float, z: float, **settings: object) -> PairRecipe:
+    """A regime's recipe: a moving field of exactly x, y, z mm, R1's nuisances unless said otherwise."""
+    usual = {
+        "spacing": 2.0,
+        "max_turn": 10.0,
+        "max_offset": 80.0,
+        "deformation_rms": (3.0, 3.0),
+        "correlation": (40.0, 60.0),
+        "couch": 0.5,
+        "bubbles": 0.0,
+        "applicator": 0.0,
+        "cbct": 0.0,
+        "noise": (15.0, 25.0),
+        "points": 4000,
+    }
+    return PairRecipe(moving_extent=((x, x), (y, y), (z, z)), **{**usual, **settings})  # type: ignore[arg-type]
+
+
+# Offset and turn are relative to aligned geometric centres; an offset of None is anywhere along the reference.
+REGIMES: dict[str, PairRecipe] = {
+    "R1": _recipe(260, 240, 160),
+    "R2": _recipe(200, 180, 100, max_offset=120.0, max_turn=30.0),
+    "R3": _recipe(260, 240, 160, max_offset=None),
+    "R4": _recipe(260, 240, 160, applicator=1.0, deformation_rms=(6.0, 6.0), noise=(35.0, 55.0)),
+    "R5": _recipe(260, 240, 160, cbct=1.0),
+}
+SLICE_MM = 3.0  # of the moving scan; rendered and dressed at the recipe's finer spacing, then averaged
+FIXED_NOISE_HU = (5.0, 12.0)
+FRAME_SHIFT_MM = 400.0
+ORIENTATIONS = ("RAS", "LPS", "LAS", "RSA")
+LEAST_BODY = 0.4  # nobody scans a field that is mostly air
+COUCH_SHARE = 0.001  # of the reference's voxels dense but not patient: then it has a couch of its own
+
+
+@dataclass
+class EvaluationCase:
+    """A pair whose truth is known, at every point or at landmarks.
+
+    Attributes:
+        regime: name of the regime, or of the real pair.
+        seed: of the draw.
+        fixed, moving: volumes (1, I, J, K) in HU, in world frames that have nothing to do with each other.
+        motion: exact map from moving to fixed points, RAS mm; None for a real pair.
+        body_fixed_mm, body_moving_mm: (N, 3) corresponding points for the TRE: tissue of the moving scan in the common field.
+        best_rigid: fixed to moving, least squares on these points: no rigid map does better.
+        best_rigid_mm: its mean TRE.
+        start_mm, turn_deg: the centre's offset and the rotation angle from aligned geometric centres to the best rigid map.
+        overlap: fraction of the moving field inside the fixed one; NaN for a real pair.
+    """
+
+    regime: str
+    seed: int
+    fixed: MetaTensor
+    moving: MetaTensor
+    motion: Motion | None
+    body_fixed_mm: Tensor
+    body_moving_mm: Tensor
+    best_rigid: RigidTransform
+    best_rigid_mm: float
+    start_mm: float
+    turn_deg: float
+    overlap: float
+
+    def tre_mean_mm(self, fixed_to_moving: RigidTransform | None) -> float:
+        """Mean TRE in mm of a result; infinite when there is none."""
+        if fixed_to_moving is None:
+            return float("inf")
+        return float(tre_mm(fixed_to_moving, self.body_fixed_mm, self.body_moving_mm).mean())
+
+
+def draw_case(volume: MetaTensor, regime: str, seed: int) -> EvaluationCase:
+    """Draw a case of a regime from a CT (1, I, J, K) in HU at its own resolution; the same seed gives the same case.
+
+    Raises:
+        InputError: the regime has no such name, or the CT is too short for it.
+    """
+    if regime not in REGIMES:
+        raise InputError("regimes", f"names among {', '.join(REGIMES)}", repr(regime), "choose one of them")
+    recipe = REGIMES[regime]
+    random = np.random.RandomState([seed, zlib.crc32(regime.encode())])
+    patient, has_couch = without_couch(volume)
+    grid = Grid.around(torch.zeros(3), [lo for lo, _ in recipe.moving_extent], recipe.spacing)
+    pose = _draw_pose(patient, grid, recipe, random, regime)
+    deformation = SmoothDeformation(recipe.deformation_rms[0], random.uniform(*recipe.correlation), random)
+
+    # The scan is made round the origin of a frame of its own, and shifted to where its header says afterwards.
+    local = Motion(pose, deformation)
+    bare = render(patient, local(grid.points_mm()), grid.shape)
+    dressed = dress(bare, recipe, random)
+    seen = torch.where(dressed > AIR + 1, bare, torch.tensor(AIR))  # not what a cone beam's cylinder cuts away
+    points = body_points(make_volume(seen[None], grid.affine), recipe.points, random)
+    points = points[inside(local(points), volume.affine, volume.shape[1:])]
+    shift = torch.as_tensor(random.uniform(-1, 1, 3) * FRAME_SHIFT_MM)
+    to_local = RigidTransform.from_parts(torch.eye(3, dtype=torch.float64), -shift)
+    motion = Motion(pose @ to_local, deformation)
+    moving = _as_scanned(dressed, grid, shift, ORIENTATIONS[random.randint(len(ORIENTATIONS))], f"{regime}_{seed:04d}")
+    fixed = _as_planned(volume, has_couch, random)
+    return _case(regime, seed, fixed, moving, motion, motion(points + shift), points + shift)
+
+
+def real_case(name: str, fixed: MetaTensor, moving: MetaTensor, landmarks: PairedLandmarks) -> EvaluationCase:
+    """A real pair with corresponding landmarks as a case; its truth is known at the landmarks only."""
+    return _case(name, 0, fixed, moving, None, landmarks.fixed_mm, landmarks.moving_mm)
+
+
+def without_couch(volume: MetaTensor) -> tuple[MetaTensor, bool]:
+    """A CT (1, I, J, K) with all but the patient set to air, and whether it showed a couch."""
+    coarse = resample(volume, *standard_grid(volume, 3.0), outside=AIR)
+    mask = body_mask(coarse)
+    beside = ((coarse.as_tensor()[0] > -300) & ~mask).double().mean()
+    inner = resample(make_volume(mask[None].float(), coarse.affine), volume.affine, volume.shape[1:], "nearest", 0.0)
+    patient = torch.where(inner.as_tensor() > 0.5, volume.as_tensor(), torch.tensor(AIR))
+    return make_volume(patient, volume.affine), bool(beside > COUCH_SHARE)
+
+
+def _draw_pose(
+    patient: MetaTensor, grid: Grid, recipe: PairRecipe, random: np.random.RandomState, regime: str
+) -> RigidTransform:
+    """Where the moving field, centred on the origin, lies in the reference: turn and offset from aligned centres.
+
+    Drawn again while an end of the field leaves the reference or the field shows too little of the patient.
+    """
+    centre = centre_mm(patient.affine, patient.shape[1:])
+    corners = corners_mm(patient.affine, patient.shape[1:])
+    height = float(recipe.moving_extent[2][0])
+    room = float(corners[:, 2].max() - corners[:, 2].min() - height) / 2
+    ends = torch.tensor([[0.0, 0.0, -height / 2], [0.0, 0.0, height / 2]], dtype=torch.float64)
+    stride = max(1, round(10 / recipe.spacing))
+    coarse = ijk_to_mm(lattice_ijk([n // stride for n in grid.shape]) * stride, grid.affine)
+    for _ in range(200):
+        if recipe.max_offset is None:
+            offset = random.uniform(-1, 1, 3) * [40.0, 40.0, max(room, 0.0)]
+        else:
+            offset = random.normal(size=3)
+            offset *= recipe.max_offset * random.uniform() / np.linalg.norm(offset)
+        pose = RigidTransform.from_parts(random_turn(recipe.max_turn, random), centre + torch.as_tensor(offset))
+        body = (render(patient, pose(coarse), (len(coarse),)) > -300).double().mean()
+        if inside(pose(ends), patient.affine, patient.shape[1:]).all() and body >= LEAST_BODY:
+            return pose
+    found = f"one in which no field of {height:g} mm fits ({2 * room + height:.0f} mm long)"
+    raise InputError("volume", f"a CT that {regime} can be drawn from", found, "give a longer CT of a patient")
+
+
+def _as_planned(volume: MetaTensor, has_couch: bool, random: np.random.RandomState) -> MetaTensor:
+    """The reference on its own voxels: a couch if it has none, a scanner's small differences, noise."""
+    if not has_couch:
+        volume = to_orientation_ras(volume)
+    spacing = float(spacing_of(volume.affine)[0])
+    data = volume.as_tensor()[0]
+    if not has_couch:
+        data = appearance.add_couch(data, spacing, random)
+    data = appearance.add_noise(appearance.vary_hu(data, random), spacing, random.uniform(*FIXED_NOISE_HU), random)
+    return make_volume(data.round()[None], volume.affine, volume.meta)
+
+
+def _as_scanned(data: Tensor, grid: Grid, shift: Tensor, orientation: str, name: str) -> MetaTensor:
+    """A dressed scan (I, J, K) in slices of ``SLICE_MM``, its centre moved to ``shift``, its axes stored in another order."""
+    spacing = spacing_of(grid.affine)
+    steps = torch.tensor([float(spacing[0]), float(spacing[1]), SLICE_MM], dtype=torch.float64)
+    extent = spacing * torch.tensor(grid.shape, dtype=torch.float64)
+    shape = [int(n) for n in (extent / steps + 1e-6).floor()]
+    affine = torch.diag(torch.cat([steps, torch.ones(1, dtype=torch.float64)]))
+    affine[:3, 3] = -steps * (torch.tensor(shape, dtype=torch.float64) - 1) / 2
+    scan = resample(make_volume(data[None], grid.affine), affine, shape, outside=AIR).as_tensor()[0].round()
+    affine[:3, 3] += shift
+    stored = nib.orientations.axcodes2ornt(orientation)
+    turned = nib.orientations.apply_orientation(scan.numpy(), stored_from_ras(stored))
+    back = nib.orientations.inv_ornt_aff(stored_from_ras(stored), tuple(shape))
+    meta = {"name": name, "sha256": "", "filename_or_obj": name, "original_shape": turned.shape, "orientation": orientation}
+    volume = make_volume(torch.from_numpy(np.ascontiguousarray(turned))[None], affine @ torch.from_numpy(back), meta)
+    volume.meta["original_spacing"] = tuple(spacing_of(volume.affine).tolist())
+    return volume
+
+
+def stored_from_ras(stored: np.ndarray) -> np.ndarray:
+    """Nibabel's (3, 2) table that takes RAS voxel axes to those of an orientation."""
+    return nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), stored)
+
+
+def _case(
+    regime: str, seed: int, fixed: MetaTensor, moving: MetaTensor, motion: Motion | None, fixed_mm: Tensor, moving_mm: Tensor
+) -> EvaluationCase:
+    """Add what follows from the points: the best rigid map, its TRE, and how far off aligned centres start."""
+    best = RigidTransform(fit_rigid(fixed_mm, moving_mm))
+    centre_fixed, centre_moving = (centre_mm(v.affine, v.shape[1:]) for v in (fixed, moving))
+    overlap = float("nan")
+    if motion is not None:
+        signs = torch.linspace(-0.95, 0.95, 12, dtype=torch.float64)
+        field = centre_moving + torch.cartesian_prod(signs, signs, signs) * (
+            corners_mm(moving.affine, moving.shape[1:]).amax(0) - centre_moving
+        )
+        overlap = float(inside(motion(field), fixed.affine, fixed.shape[1:]).double().mean())
+    return EvaluationCase(
+        regime,
+        seed,
+        fixed,
+        moving,
+        motion,
+        as_points(fixed_mm),
+        as_points(moving_mm),
+        best,
+        float(tre_mm(best, fixed_mm, moving_mm).mean()),
+        float((best.inverse()(centre_moving[None])[0] - centre_fixed).norm()),
+        float(best.rotation_deg.norm()),
+        overlap,
+    )

@@ -1,0 +1,218 @@
+"""Rigid maps in millimetres: the transform, its closed-form fit and its robust fit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .geometry import apply_affine, as_affine, as_points
+
+
+def rotation_matrix(rotation_vector: Tensor) -> Tensor:
+    """Rotation vectors (..., 3) in radians to matrices (..., 3, 3) (Rodrigues), differentiable at zero too."""
+    x, y, z = rotation_vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+    return torch.linalg.matrix_exp(skew)
+
+
+def rotation_vector(matrix: Tensor) -> Tensor:
+    """Rotation matrices (..., 3, 3) to vectors (..., 3) in radians, angle in [0, pi]."""
+    quaternion = _quaternion(matrix)
+    axis = quaternion[..., 1:]
+    sine = axis.norm(dim=-1, keepdim=True)
+    angle = 2 * torch.atan2(sine, quaternion[..., :1])
+    return torch.where(sine > 1e-12, axis / sine.clamp_min(1e-12) * angle, 2 * axis)
+
+
+def _quaternion(matrix: Tensor) -> Tensor:
+    """Unit quaternions (..., 4), real part first and not negative, of rotations (..., 3, 3) (Bar-Itzhack 2000)."""
+    m = matrix
+    trace = m[..., 0, 0] + m[..., 1, 1] + m[..., 2, 2]
+    k = torch.zeros(*m.shape[:-2], 4, 4, dtype=m.dtype, device=m.device)
+    k[..., 0, 0] = trace
+    k[..., 0, 1] = k[..., 1, 0] = m[..., 2, 1] - m[..., 1, 2]
+    k[..., 0, 2] = k[..., 2, 0] = m[..., 0, 2] - m[..., 2, 0]
+    k[..., 0, 3] = k[..., 3, 0] = m[..., 1, 0] - m[..., 0, 1]
+    k[..., 1:, 1:] = m + m.transpose(-1, -2) - trace[..., None, None] * torch.eye(3, dtype=m.dtype, device=m.device)
+    largest = torch.linalg.eigh(k).eigenvectors[..., -1]
+    return torch.where(largest[..., :1] < 0, -largest, largest)
+
+
+@dataclass(frozen=True)
+class RigidTransform:
+    """A rotation and a translation that map RAS mm points: ``q = R p + t``.
+
+    Attributes:
+        matrix: (4, 4) float64, RAS mm to RAS mm.
+    """
+
+    matrix: Tensor
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "matrix", as_affine(self.matrix))
+        rotation = self.matrix[:3, :3]
+        error = (rotation @ rotation.T - torch.eye(3, dtype=torch.float64)).abs().max()
+        if not error < 1e-6 or rotation.det() < 0:
+            raise ValueError("rigid transform: expected a proper rotation, found a matrix that scales, shears or mirrors.")
+
+    @classmethod
+    def identity(cls) -> RigidTransform:
+        """The map that moves nothing."""
+        return cls(torch.eye(4, dtype=torch.float64))
+
+    @classmethod
+    def from_parts(cls, rotation: Tensor, translation: Tensor) -> RigidTransform:
+        """From a rotation (3, 3) and the translation (3,) in mm that follows it."""
+        matrix = torch.eye(4, dtype=torch.float64)
+        matrix[:3, :3], matrix[:3, 3] = rotation, translation
+        return cls(matrix)
+
+    @classmethod
+    def about(cls, rotation_deg: object, translation_mm: object, centre_mm: object) -> RigidTransform:
+        """Turn by a rotation vector (3,) in degrees about a centre (3,) in mm, then shift (3,) in mm."""
+        rotation = rotation_matrix(torch.deg2rad(as_points(rotation_deg)))
+        centre = as_points(centre_mm)
+        return cls.from_parts(rotation, centre - rotation @ centre + as_points(translation_mm))
+
+    def __call__(self, points_mm: object) -> Tensor:
+        """Map RAS points (..., N, 3), float64."""
+        return apply_affine(self.matrix, as_points(points_mm))
+
+    def __matmul__(self, other: RigidTransform) -> RigidTransform:
+        """Compose: ``(a @ b)(p) = a(b(p))``."""
+        return RigidTransform(self.matrix @ other.matrix)
+
+    def inverse(self) -> RigidTransform:
+        """The map back."""
+        rotation = self.matrix[:3, :3].T
+        return RigidTransform.from_parts(rotation, -rotation @ self.matrix[:3, 3])
+
+    @property
+    def rotation_deg(self) -> Tensor:
+        """Rotation vector (3,) in degrees, RAS."""
+        return torch.rad2deg(rotation_vector(self.matrix[:3, :3]))
+
+    def displacement_mm(self, point_mm: object) -> Tensor:
+        """T(p) - p for points (..., 3) in mm."""
+        point_mm = as_points(point_mm)
+        return self(point_mm.reshape(-1, 3)).reshape(point_mm.shape) - point_mm
+
+
+def fit_translation(source_mm: Tensor, target_mm: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The paper's mean displacement as matrices (..., 4, 4) with A = identity (eq. 5).
+
+    Args:
+        source_mm, target_mm: corresponding points (..., N, 3) in mm.
+        weights: (..., N), not negative; equal when left out.
+    """
+    weights = _weights(source_mm, weights)
+    shift = (weights[..., None] * (target_mm - source_mm)).sum(-2)
+    eye = torch.eye(3, dtype=shift.dtype, device=shift.device).expand(*shift.shape[:-1], 3, 3)
+    return _homogeneous(eye, shift)
+
+
+def fit_rigid(source_mm: Tensor, target_mm: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Weighted least-squares rigid maps (..., 4, 4), differentiable (Kabsch 1976, Umeyama 1991).
+
+    Args:
+        source_mm, target_mm: corresponding points (..., N, 3) in mm.
+        weights: (..., N), not negative; equal when left out.
+
+    Raises:
+        ValueError: fewer than three points carry weight, or they lie on a line.
+    """
+    weights = _weights(source_mm, weights)
+    source_mean = (weights[..., None] * source_mm).sum(-2, keepdim=True)
+    target_mean = (weights[..., None] * target_mm).sum(-2, keepdim=True)
+    source, target = source_mm - source_mean, target_mm - target_mean
+    if (collinear(source, weights) | collinear(target, weights)).any():
+        raise ValueError("rigid fit: expected three points or more that are not on a line, found fewer; give more matches.")
+    u, _, vt = torch.linalg.svd((weights[..., None] * target).transpose(-1, -2) @ source)
+    mirror = torch.ones_like(u[..., 0])
+    mirror[..., 2] = torch.linalg.det(u @ vt).sign()
+    rotation = (u * mirror[..., None, :]) @ vt
+    shift = target_mean[..., 0, :] - (rotation @ source_mean.transpose(-1, -2))[..., 0]
+    return _homogeneous(rotation, shift)
+
+
+def collinear(centred: Tensor, weights: Tensor, tolerance: float = 1e-6) -> Tensor:
+    """Whether centred points (..., N, 3) fix no rotation: too few, all in one place or on one line; bool (...)."""
+    if centred.shape[-2] < 3:
+        return torch.ones(centred.shape[:-2], dtype=torch.bool, device=centred.device)
+    spread = torch.linalg.svdvals(centred.detach() * weights[..., None].sqrt())
+    return ~(spread[..., 1] > tolerance * spread[..., 0].clamp_min(1e-3))
+
+
+def _weights(points: Tensor, weights: Tensor | None) -> Tensor:
+    if weights is None:
+        weights = torch.ones(points.shape[:-1], dtype=points.dtype, device=points.device)
+    return weights / weights.sum(-1, keepdim=True).clamp_min(1e-12)
+
+
+def _homogeneous(rotation: Tensor, shift: Tensor) -> Tensor:
+    top = torch.cat([rotation, shift[..., None]], -1)
+    bottom = torch.zeros_like(top[..., :1, :])
+    bottom[..., 3] = 1
+    return torch.cat([top, bottom], -2)
+
+
+def fit_robust(
+    source_mm: Tensor,
+    target_mm: Tensor,
+    weights: Tensor | None = None,
+    *,
+    threshold_mm: float = 15.0,
+    hypotheses: int = 512,
+    generator: torch.Generator | None = None,
+) -> tuple[RigidTransform, Tensor]:
+    """Rigid fit that survives wrong matches: consensus over random triples, then reweighted least squares.
+
+    Args:
+        source_mm, target_mm: corresponding points (N, 3) in mm, float64.
+        weights: confidences (N,); triples are drawn and residuals weighed by them.
+        threshold_mm: distance within which a match agrees with a hypothesis.
+        hypotheses: number of random triples (RANSAC, Fischler & Bolles 1981, scored as in MSAC).
+        generator: source of the draws; the same state gives the same fit.
+
+    Returns:
+        The transform and the inliers (N,), bool.
+
+    Raises:
+        ValueError: fewer than three points, or points on a line.
+    """
+    source, target = as_points(source_mm), as_points(target_mm)
+    confidence = torch.ones(len(source), dtype=torch.float64) if weights is None else weights.to(torch.float64)
+    fit_rigid(source, target)  # refuses too few points and points on a line
+    triples = torch.multinomial((confidence + 1e-9).expand(hypotheses, -1), 3, generator=generator)
+    a, b = source[triples], target[triples]
+    sides_a, sides_b = ((triple - triple.roll(1, 1)).norm(dim=-1) for triple in (a, b))
+    rigid_enough = ((sides_a - sides_b).abs() < 2 * threshold_mm).all(-1) & (sides_a > 2 * threshold_mm).all(-1)
+    keep = rigid_enough if rigid_enough.any() else torch.ones_like(rigid_enough)
+    a, b = a[keep], b[keep]
+    centred = a - a.mean(1, keepdim=True)
+    solid = ~collinear(centred, torch.ones(a.shape[:2], dtype=a.dtype)) & ~collinear(
+        b - b.mean(1, keepdim=True), torch.ones(b.shape[:2], dtype=b.dtype)
+    )
+    best = torch.eye(4, dtype=torch.float64)[None] if not solid.any() else fit_rigid(a[solid], b[solid])
+    squared = (apply_affine(best, source) - target).square().sum(-1)
+    scores = (confidence * squared.clamp_max(threshold_mm**2)).sum(-1)
+    matrix = best[scores.argmin()]
+    for shrink in (1.5, 1.0, 1.0, 1.0, 1.0):
+        scale = shrink * threshold_mm
+        residual = (apply_affine(matrix, source) - target).norm(dim=-1)
+        weight = confidence * (1 - (residual / scale).square()).clamp_min(0).square()  # Tukey's biweight
+        support = weight > 0
+        if support.sum() < 3 or collinear(source[support] - source[support].mean(0), weight[support]):
+            break
+        matrix = fit_rigid(source, target, weight)
+    residual = (apply_affine(matrix, source) - target).norm(dim=-1)
+    return RigidTransform(matrix), residual <= threshold_mm
+
+
+def angle_deg(a: RigidTransform, b: RigidTransform) -> float:
+    """Angle in degrees between the rotations of two transforms."""
+    return math.degrees(float(rotation_vector(a.matrix[:3, :3].T @ b.matrix[:3, :3]).norm()))

@@ -1,0 +1,356 @@
+"""Volumes: read an image file, resample it in world space, bring it to the network's grid.
+
+A volume is a ``MetaTensor`` (1, I, J, K) float32 in HU whose ``affine`` (4, 4) float64 maps ijk to RAS mm.
+Its ``meta`` holds only what collates in a batch: name, sha256, filename_or_obj, original_shape, original_spacing,
+orientation, original_affine, space, and for a standardised volume its window.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import ITKReader, MetaTensor, NibabelReader
+from monai.transforms import LoadImage, MapTransform
+from nibabel.orientations import aff2axcodes, inv_ornt_aff, io_orientation
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
+
+from .errors import InputError
+from .geometry import as_affine, centre_mm, check_affine, spacing_of
+
+AIR_HU = -1024.0
+WINDOW_HU = (-600.0, 600.0)
+NIFTI_ENDINGS = (".nii.gz", ".nii")
+ITK_ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr")
+
+
+def make_volume(data: Tensor, affine: object, meta: Mapping | None = None) -> MetaTensor:
+    """Join voxels (1, I, J, K) with their affine (4, 4) ijk -> RAS mm; ``meta`` is copied, its affine replaced."""
+    kept = {key: value for key, value in (meta or {}).items() if key != "affine"}
+    plain = data.as_subclass(Tensor) if type(data) is not Tensor else data
+    return MetaTensor(plain, affine=as_affine(affine), meta={"space": "RAS", **kept})
+
+
+def load_volume(path: str | Path, name: str | None = None) -> MetaTensor:
+    """Read a NIfTI, MHA or NRRD file as a volume (1, I, J, K) in HU, in the orientation of the file.
+
+    Args:
+        path: the file.
+        name: what to call it in reports; the file's name without its ending when left out.
+
+    Raises:
+        InputError: the file is missing, not readable, not one 3-D image, has no usable position in space (no sform
+            and no qform, singular or sheared axes), is constant, or holds numbers that are not finite.
+    """
+    path = Path(path)
+    ending = next((e for e in NIFTI_ENDINGS + ITK_ENDINGS if path.name.lower().endswith(e)), None)
+    if not path.exists():
+        raise InputError(path, "an image file", "no such file", "check the path")
+    if ending is None or not path.is_file():
+        found = "a folder" if path.is_dir() else f"a file ending in '{path.suffix}'"
+        remedy = f"convert it to one of {', '.join(NIFTI_ENDINGS + ITK_ENDINGS)}"
+        raise InputError(path, "a NIfTI, MHA or NRRD file", found, remedy)
+    try:
+        nifti_affine = _nifti_affine(path) if ending in NIFTI_ENDINGS else None
+        reader = ITKReader() if nifti_affine is None else NibabelReader()
+        loaded = LoadImage(reader=reader, image_only=True, dtype=np.float32)(str(path))
+        affine = loaded.affine if nifti_affine is None else nifti_affine
+        digest = _sha256(path)
+    except InputError:
+        raise
+    except Exception as error:  # readers raise anything from EOFError to RuntimeError on a damaged file
+        text = re.sub(r"^.*?ITK ERROR: \w+\(\w+\): ", "", str(error).strip() or type(error).__name__, flags=re.DOTALL)
+        if "determinant is 0" in text:
+            raise _bad_axes(path, "a singular affine") from error
+        found = f"a damaged or truncated file ({text.splitlines()[0].replace(str(path), path.name)[:160]})"
+        raise InputError(path, "a readable image", found, "export or copy it again") from error
+    return _checked(path, loaded.as_tensor(), affine, {"name": name or path.name[: -len(ending)], "sha256": digest})
+
+
+def _bad_axes(path: Path, found: str) -> InputError:
+    remedy = "resample it to voxel axes at right angles, or export it again"
+    return InputError(path, "voxel axes of positive length at right angles", found, remedy)
+
+
+def _nifti_affine(path: Path) -> np.ndarray:
+    """Affine (4, 4) of a NIfTI, from its sform or else its qform, as the standard has it.
+
+    Not left to MONAI's reader, which puts a plain diagonal in place of an affine that disagrees with pixdim; nor to
+    nibabel, which makes one up for a file that says nothing about its place in the world.
+    """
+    image = nib.load(path)
+    if "sform_code" in image.header and int(image.header["sform_code"]) == 0 and int(image.header["qform_code"]) == 0:
+        found = "sform_code = qform_code = 0, so its orientation is unknown"
+        raise InputError(path, "a NIfTI with a position in space", found, "set its sform or qform, or export it again")
+    return image.affine
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _checked(path: Path, data: Tensor, affine: object, meta: dict) -> MetaTensor:
+    """Make a volume of what a reader gave, or say what is wrong with it."""
+    found = " x ".join(map(str, data.shape))
+    while data.ndim > 3 and data.shape[-1] == 1:
+        data = data[..., 0]
+    if data.ndim != 3 or min(data.shape) < 2:
+        remedy = "give a single volume with two slices or more"
+        raise InputError(path, "one 3-D image", f"an image of {found} voxels", remedy)
+    affine = as_affine(affine)
+    try:
+        check_affine(affine)
+    except ValueError as error:
+        raise _bad_axes(path, str(error)) from error
+    low, high = (float(value) for value in torch.aminmax(data))
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise InputError(path, "finite voxel values", "NaN or infinity among them", "replace them, say by -1024")
+    if low == high:
+        found = f"the value {low:g} in every voxel"
+        raise InputError(path, "an image with content", found, "check that this is the right file")
+    meta |= {
+        "filename_or_obj": str(path),
+        "original_shape": tuple(data.shape),
+        "original_spacing": tuple(spacing_of(affine).tolist()),
+        "original_affine": affine.clone(),
+        "orientation": "".join(aff2axcodes(affine.numpy())),
+    }
+    return make_volume(data[None].contiguous(), affine, meta)
+
+
+def resample(
+    volume: MetaTensor, affine: object, shape: Sequence[int], mode: str = "bilinear", outside: float = AIR_HU
+) -> MetaTensor:
+    """Sample a volume (1, I, J, K) on another grid in the same world; geometry in float64, values in float32.
+
+    Where the target is coarser the source is averaged over whole voxels first, so that nothing aliases; up to the
+    outer faces of the source its edge values hold, beyond them ``outside``.
+
+    Args:
+        volume: the source.
+        affine: (4, 4) ijk -> RAS mm of the target.
+        shape: (I, J, K) of the target.
+        mode: "bilinear" (trilinear in 3-D) or "nearest" (for labels; never averaged).
+        outside: value beyond the source's field of view.
+    """
+    affine, source_affine = as_affine(affine), as_affine(volume.affine)
+    data = volume.as_tensor()[None].float()
+    to_source = torch.linalg.inv(source_affine) @ affine  # target ijk -> source ijk
+    size = torch.tensor(data.shape[2:], dtype=torch.float64)
+    pooled = data
+    factor = torch.ones(3, dtype=torch.float64)
+    if mode != "nearest":
+        # A pooled voxel may be up to 1.15 target steps long; anything longer would blur.
+        factor = (to_source[:3, :3].norm(dim=1) + 0.25).floor().clamp_min(1).minimum(size)
+        pooled = _pool(data, [int(k) for k in factor])
+    # Source index s lies in the middle of pooled voxel (s - (k - 1) / 2) / k: the block shifts the origin by half.
+    to_pooled = to_source.clone()
+    to_pooled[:3] /= factor[:, None]
+    to_pooled[:3, 3] -= (factor - 1) / 2 / factor
+    far = size / factor - 0.5  # the source's own far faces in pooled voxels; the repeated edge lies beyond
+    along = to_pooled[:3, :3].abs() > 1e-9
+    straight = bool((along.sum(0) == 1).all() and (along.sum(1) == 1).all())
+    sampler = _sample_straight if straight else _sample_oblique
+    result = sampler(pooled, to_pooled, far, tuple(shape), mode, outside)
+    return make_volume(result[None], affine, volume.meta)
+
+
+def _sample_straight(
+    data: Tensor, to_data: Tensor, far: Tensor, shape: tuple[int, ...], mode: str, outside: float
+) -> Tensor:
+    """Sample (1, 1, I, J, K) where the target's axes run along the source's: one axis after the other, quick."""
+    axes = to_data[:3, :3].abs().argmax(0).tolist()  # source axis for each target axis
+    result = data[0, 0].permute(axes)
+    masks = []
+    # The axis that shrinks most goes first: the others then have less to do.
+    for target in sorted(range(3), key=lambda t: shape[t] / result.shape[t]):
+        source, length = axes[target], result.shape[target]
+        where = to_data[source, 3] + to_data[source, target] * torch.arange(shape[target], dtype=torch.float64)
+        masks.append((target, ((where < -0.5 - 1e-9) | (where > far[source] + 1e-9)).nonzero()[:, 0].to(data.device)))
+        where = where.clamp(0, length - 1)
+        if mode == "nearest":
+            result = result.index_select(target, where.round().long().to(data.device))
+            continue
+        lower = where.floor().clamp(max=max(length - 2, 0))
+        weight = (where - lower).to(result).reshape([-1 if axis == target else 1 for axis in range(3)])
+        lower = lower.long().to(data.device)
+        upper = (lower + 1).clamp(max=length - 1)
+        result = torch.lerp(result.index_select(target, lower), result.index_select(target, upper), weight)
+    for target, rows in masks:
+        result.index_fill_(target, rows, outside)
+    return result.contiguous()
+
+
+def _sample_oblique(
+    data: Tensor, to_data: Tensor, far: Tensor, shape: tuple[int, ...], mode: str, outside: float
+) -> Tensor:
+    """Sample (1, 1, I, J, K) anywhere, slab by slab to bound the memory of the point grid."""
+    size = torch.tensor(data.shape[2:], dtype=torch.float64)
+    to_grid, far = to_data.clone(), (far + 0.5) * 2 / size - 1
+    to_grid[:3] *= 2 / size[:, None]
+    to_grid[:3, 3] += 1 / size - 1
+    result = torch.empty(shape, dtype=torch.float32, device=data.device)
+    slab = max(1, 1_000_000 // (shape[1] * shape[2]))
+    for start in range(0, shape[0], slab):
+        where = _lattice(to_grid, range(start, min(start + slab, shape[0])), shape[1:])
+        beyond = ((where < -1 - 1e-9) | (where > far + 1e-9)).any(-1).to(data.device)
+        grid = where.flip(-1).float()[None].to(data.device)
+        values = functional.grid_sample(data, grid, mode=mode, padding_mode="border", align_corners=False)[0, 0]
+        result[start : start + slab] = values.masked_fill_(beyond, outside)
+    return result
+
+
+def _pool(data: Tensor, factor: list[int]) -> Tensor:
+    """Mean over blocks of whole voxels; the far edge is repeated to fill its last block."""
+    if factor == [1, 1, 1]:
+        return data
+    missing = [-n % k for n, k in zip(data.shape[2:], factor, strict=True)]
+    if any(missing):
+        data = functional.pad(data, [0, missing[2], 0, missing[1], 0, missing[0]], mode="replicate")
+    return functional.avg_pool3d(data, factor)
+
+
+def _lattice(matrix: Tensor, rows: range, shape: Sequence[int]) -> Tensor:
+    """Lattice points (rows, J, K, 3) mapped by a (4, 4) matrix, built by broadcasting."""
+    i, j, k = (torch.arange(r.start, r.stop, dtype=torch.float64) for r in (rows, range(shape[0]), range(shape[1])))
+    out = matrix[:3, 3] + i[:, None, None, None] * matrix[:3, 0] + j[:, None, None] * matrix[:3, 1]
+    return out + k[:, None] * matrix[:3, 2]
+
+
+def to_orientation_ras(volume: MetaTensor) -> MetaTensor:
+    """Reorder and flip the axes to those nearest to R, A, S; nothing is interpolated, oblique axes stay oblique."""
+    order, affine = _ras_order(volume)
+    axes = [int(np.flatnonzero(order[:, 0] == world)[0]) for world in range(3)]
+    data = volume.as_tensor().permute(0, *(1 + axis for axis in axes))
+    flipped = [1 + world for world, axis in enumerate(axes) if order[axis, 1] < 0]
+    return make_volume(data.flip(flipped) if flipped else data, affine, volume.meta)
+
+
+def _ras_order(volume: MetaTensor) -> tuple[np.ndarray, Tensor]:
+    """World axis and sign of each voxel axis as nibabel's (3, 2) table, and the affine after reordering by it."""
+    affine = as_affine(volume.affine)
+    order = io_orientation(affine.numpy())
+    return order, affine @ torch.from_numpy(inv_ornt_aff(order, tuple(volume.shape[1:])))
+
+
+def standard_grid(volume: MetaTensor, spacing: float) -> tuple[Tensor, tuple[int, int, int]]:
+    """Affine and shape of the isotropic grid that covers a volume's field of view about the same centre.
+
+    Its axes are the volume's own, in the order and direction nearest to RAS.
+    """
+    order, affine = _ras_order(volume)
+    shape = [volume.shape[1:][int(np.flatnonzero(order[:, 0] == world)[0])] for world in range(3)]
+    lengths = spacing_of(affine)
+    extent = lengths * torch.tensor(shape, dtype=torch.float64)
+    new_shape = tuple(int(n) for n in (extent / spacing - 1e-6).ceil().clamp_min(1))
+    new_affine = affine.clone()
+    new_affine[:3, :3] = affine[:3, :3] / lengths * spacing
+    middle = (torch.tensor(new_shape, dtype=torch.float64) - 1) / 2
+    new_affine[:3, 3] = centre_mm(affine, shape) - new_affine[:3, :3] @ middle
+    return new_affine, new_shape
+
+
+def standardise(volume: MetaTensor, spacing: float, window: tuple[float, float] = WINDOW_HU) -> MetaTensor:
+    """Bring a volume in HU to the network's form: axes nearest to RAS, isotropic spacing (mm), values in [0, 1].
+
+    The field of view is kept: same centre, outer faces covered; what is added is air (0). Oblique axes stay oblique:
+    the affine says so, and no rotation blurs the voxels.
+    """
+    low, high = window
+    affine, shape = standard_grid(volume, spacing)
+    # Clamped before averaging, so that one metal voxel cannot outweigh its neighbours.
+    clamped = make_volume(volume.as_tensor().float().clamp(low, high), volume.affine, volume.meta)
+    result = resample(clamped, affine, shape, outside=low)
+    scaled = result.as_tensor().sub_(low).div_(high - low)
+    return make_volume(scaled, affine, {**volume.meta, "window": (float(low), float(high))})
+
+
+def body_mask(volume: MetaTensor, threshold: float = -300.0) -> Tensor:
+    """Where the patient is: bool (I, J, K), without couch and clothes, gas and lungs filled.
+
+    For isotropic volumes of 2 to 5 mm. The threshold is in HU, for a standardised volume too. Parts of at
+    least a fifth of the largest one count, so that both thighs do. All False if nothing reaches the threshold.
+    """
+    data, affine = volume.as_tensor(), as_affine(volume.affine)
+    if "window" in volume.meta:
+        low, high = (float(value) for value in volume.meta["window"])
+        threshold = (threshold - low) / (high - low)
+    # Opening with a cube about 10 mm wide removes the shell of a couch; the volume's faces do not erode.
+    radius = [max(1, round(5.0 / float(step))) for step in spacing_of(affine)]
+    dense = (data > threshold).float()[None].cpu()
+    opened = (_dilate(-_dilate(-dense, radius), radius) > 0.5)[0, 0]
+    parts, count = ndimage.label(opened.numpy())
+    if count == 0:
+        return torch.zeros(data.shape[1:], dtype=torch.bool)
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    body = (sizes >= 0.2 * sizes.max())[parts]
+    # Holes are closed slice by slice: lungs and bowel run out of the field at the top in 3-D, but not in a slice.
+    axial = int(affine[2, :3].abs().argmax())
+    in_slice = ndimage.generate_binary_structure(3, 1)
+    np.moveaxis(in_slice, axial, 0)[[0, 2]] = False
+    gaps, count = ndimage.label(~body, structure=in_slice)
+    outer = np.zeros(count + 1, dtype=bool)
+    for axis in {0, 1, 2} - {axial}:
+        faces = np.moveaxis(gaps, axis, 0)
+        outer[np.unique(faces[0])] = outer[np.unique(faces[-1])] = True
+    outer[0] = False
+    return torch.from_numpy(~outer[gaps])
+
+
+def _dilate(data: Tensor, radius: Sequence[int]) -> Tensor:
+    """Largest value (B, C, I, J, K) in a box of 2 r + 1 voxels, one axis at a time; outside counts for nothing."""
+    for axis, r in enumerate(radius):
+        size, margin = [1, 1, 1], [0, 0, 0]
+        size[axis], margin[axis] = 2 * r + 1, r
+        data = functional.max_pool3d(data, size, 1, margin)
+    return data
+
+
+class LoadVolumed(MapTransform):
+    """Dictionary form of ``load_volume``: paths become volumes, volumes stay what they are."""
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        """Return a copy of the dictionary with the keys' volumes loaded."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            if not isinstance(result[key], Tensor):
+                result[key] = load_volume(result[key])
+        return result
+
+
+class Standardised(MapTransform):
+    """Dictionary form of ``standardise``; takes volumes or paths."""
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        spacing: float = 2.5,
+        window: Sequence[float] = WINDOW_HU,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.spacing, self.window = float(spacing), (float(window[0]), float(window[1]))
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        """Return a copy of the dictionary with the keys' volumes standardised."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            volume = result[key] if isinstance(result[key], Tensor) else load_volume(result[key])
+            result[key] = standardise(volume, self.spacing, self.window)
+        return result
