@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import json
 import math
 import re
@@ -13,9 +14,11 @@ import pytest
 import SimpleITK as sitk
 import torch
 from conftest import AFFINES
+from PIL import Image
 from scripts import report as report_module
+from scripts.cuts import PLANES, cut_points, look, start_affine
 from scripts.errors import InputError
-from scripts.figures import draw_pictures
+from scripts.figures import Pictures, draw_pictures
 from scripts.files import on_fixed_grid, transform_text
 from scripts.geometry import as_affine, centre_mm, mm_to_ijk, ras_to_lps
 from scripts.landmarks import read_points
@@ -37,8 +40,7 @@ def smooth_volume(affine, shape, seed, meta):
     return make_volume(values.round(), affine, meta)
 
 
-@pytest.fixture
-def registration():
+def make_registration():
     """A small fixed scan, a smaller turned moving one, matches with one outlier, answers with one gap."""
     meta = {"sha256": "f" * 64, "filename_or_obj": f"/clinic/{PATIENT}/ct.nii.gz"}
     fixed = smooth_volume(FIXED_AFFINE, FIXED_SHAPE, 0, {"name": f"{PATIENT}_plan", **meta})
@@ -73,9 +75,21 @@ def registration():
 
 
 @pytest.fixture
-def written(registration, tmp_path):
-    """The files of the small registration, by name."""
-    return write_outputs(registration, tmp_path / "case")
+def registration():
+    """A result of the test's own, to change at will."""
+    return make_registration()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The files of that result, by name; to be read only."""
+    return write_outputs(make_registration(), tmp_path_factory.mktemp("outputs") / "case")
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Leaves the drawing out, where a test is about other files."""
+    monkeypatch.setattr(report_module, "draw_pictures", lambda _: Pictures([], False))
 
 
 def read_rows(path):
@@ -180,7 +194,7 @@ def test_realigned_keeps_every_voxel_and_moves_the_header(registration, written)
     assert np.allclose(as_itk_sees_it, ras_to_lps(place)[0], atol=1e-3)
 
 
-def test_fractional_values_are_not_rounded_in_the_realigned_image(registration, tmp_path):
+def test_fractional_values_are_not_rounded_in_the_realigned_image(registration, no_pictures, tmp_path):
     values = registration.moving.as_tensor() + 0.25
     registration.moving = make_volume(values, registration.moving.affine, registration.moving.meta)
     image = nib.load(write_outputs(registration, tmp_path)["moving_realigned.nii.gz"])
@@ -196,7 +210,7 @@ def test_labels_keep_values_and_integer_type(registration, written):
     assert ((nearest > 100).numpy() == (labels == 7)).all()
 
 
-def test_float_label_map_becomes_the_smallest_integer(registration, tmp_path):
+def test_float_label_map_becomes_the_smallest_integer(registration, no_pictures, tmp_path):
     mask = (registration.moving.as_tensor() > 0).float()
     registration.moving_labels = make_volume(mask, registration.moving.affine)
     path = write_outputs(registration, tmp_path)["moving_labels_on_fixed.nii.gz"]
@@ -226,7 +240,7 @@ def test_queries_without_an_answer_have_empty_cells(registration, written):
     assert [point["positionStatus"] for point in points] == ["defined", "missing"]
     labels, places = read_points(written["queries_answered.mrk.json"])
     assert labels == ["left, upper"]
-    assert (places[0] - registration.answers.answer_mm[0]).abs().max() < 1e-6
+    assert (places[0] - registration.answers.answer_mm[0]).abs().max() < 1e-4
 
 
 def test_record_has_every_key_of_the_contract(registration, written):
@@ -249,7 +263,7 @@ def test_record_has_every_key_of_the_contract(registration, written):
     assert record["options"]["seed"] == 3
 
 
-def test_landmarks_go_into_record_and_page(registration, tmp_path):
+def test_landmarks_go_into_record_and_page(registration, no_pictures, tmp_path):
     registration.landmarks = {
         "tre_mean_mm": torch.tensor(2.5),
         "tre_before_mm": 61.0,
@@ -270,7 +284,7 @@ def test_landmarks_go_into_record_and_page(registration, tmp_path):
 # whole or not at all
 
 
-def test_a_refused_result_is_written_with_its_transform(registration, tmp_path):
+def test_a_refused_result_is_written_with_its_transform(registration, no_pictures, tmp_path):
     files = write_outputs(refused(registration, keep_fit=True), tmp_path)
     assert set(files) == set(OUTPUT_NAMES)
     record = json.loads(files["report.json"].read_text())
@@ -279,8 +293,8 @@ def test_a_refused_result_is_written_with_its_transform(registration, tmp_path):
     assert "Not accepted" in page and "Too few matches &lt;agree&gt;." in page and "<agree>" not in page
 
 
-def test_without_a_fit_the_files_of_an_earlier_run_go(registration, written):
-    folder = written["report.json"].parent
+def test_without_a_fit_the_files_of_an_earlier_run_go(registration, no_pictures, tmp_path):
+    folder = write_outputs(registration, tmp_path)["report.json"].parent
     (folder / "notes.txt").write_text("the user's own")
     files = write_outputs(refused(registration, keep_fit=False), folder)
     left = {path.name for path in folder.iterdir()}
@@ -294,8 +308,8 @@ def test_without_a_fit_the_files_of_an_earlier_run_go(registration, written):
     assert "no fit" in page and "No match passed the filters" in page
 
 
-def test_a_failure_leaves_the_earlier_run_whole(registration, written, monkeypatch):
-    folder = written["report.json"].parent
+def test_a_failure_leaves_the_earlier_run_whole(registration, no_pictures, tmp_path, monkeypatch):
+    folder = write_outputs(registration, tmp_path)["report.json"].parent
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def fail(*_):
@@ -375,11 +389,12 @@ def test_page_fetches_nothing_and_describes_every_image(written):
 
 
 def test_before_says_when_the_frames_have_nothing_in_common(registration, written):
-    assert draw_pictures(registration).centred
-    assert "nothing in common" in written["report.html"].read_text()
-    near = make_volume(registration.moving.as_tensor(), registration.fixed.affine, registration.moving.meta)
-    registration.moving = near
-    assert not draw_pictures(registration).centred
+    fixed, moving = registration.fixed, registration.moving
+    affine, centred = start_affine(fixed, moving)
+    assert centred and "nothing in common" in written["report.html"].read_text()
+    assert torch.allclose(centre_mm(affine, MOVING_SHAPE), centre_mm(fixed.affine, FIXED_SHAPE))
+    affine, centred = start_affine(fixed, make_volume(moving.as_tensor(), fixed.affine))
+    assert not centred and torch.equal(affine, as_affine(fixed.affine))
 
 
 def test_a_fit_that_leads_astray_has_no_after_picture(registration):
@@ -398,11 +413,6 @@ def test_overlay_is_grey_where_the_scans_agree_and_shows_patient_right_on_the_le
     registration.moving = make_volume(values.clone(), affine, {"name": "b"})
     registration.fixed_to_moving = RigidTransform.identity()
     registration.matches.fixed_mm = registration.matches.fixed_mm[:0]
-    import io
-
-    from PIL import Image
-    from scripts.cuts import PLANES, cut_points, look
-
     for plane in PLANES:
         box = torch.stack([affine[:3, 3] - 1, affine[:3, 3] + 79])
         at = affine[:3, 3] + 60.0
@@ -415,3 +425,4 @@ def test_overlay_is_grey_where_the_scans_agree_and_shows_patient_right_on_the_le
     pixels = np.asarray(Image.open(io.BytesIO(picture.jpeg))).astype(int)
     assert (picture.height, picture.width) == pixels.shape[:2]
     assert (pixels.max(-1) - pixels.min(-1)).max() < 60
+    assert pixels[-17, 30].min() > 200  # the scale is drawn on top of the scans

@@ -44,7 +44,7 @@ def assert_holds_coordinate(volume, values, axis, source_affine, margin):
 
 
 @pytest.mark.parametrize("axis", range(3))
-@pytest.mark.parametrize("spacing", [0.7, 2.5, 5.0])
+@pytest.mark.parametrize("spacing", [1.2, 2.5, 5.0])
 def test_standardise_keeps_content_in_place(affine, spacing, axis, coordinate_volume):
     volume = coordinate_volume(affine, SHAPE, axis)
     result = standardise(volume, spacing, WINDOW)
@@ -52,7 +52,7 @@ def test_standardise_keeps_content_in_place(affine, spacing, axis, coordinate_vo
     assert_holds_coordinate(result, hounsfield, axis, affine, margin=8 if spacing == 5.0 else 4)
 
 
-@pytest.mark.parametrize("spacing", [0.7, 2.5, 5.0])
+@pytest.mark.parametrize("spacing", [1.2, 2.5, 5.0])
 def test_standard_grid_is_ras_isotropic_and_covers_the_field_about_its_centre(affine, spacing, coordinate_volume):
     result = standardise(coordinate_volume(affine, SHAPE), spacing)
     shape = tuple(result.shape[1:])

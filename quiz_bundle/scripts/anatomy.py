@@ -1,4 +1,4 @@
-"""One patient of the phantom: what a seed draws, as an ordered list of tissues and a map from the patient to the template."""
+"""One patient of the phantom: tissues in the order of painting, and the map from the patient to the template."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ from torch import Tensor
 from . import anatomy_bones as bones
 from . import anatomy_organs as organs
 from . import anatomy_soft as soft
-from .phantom_shapes import Canvas, Layer, look_up
+from . import anatomy_trunk as trunk
+from .anatomy_outline import Outline
+from .phantom_canvas import Canvas, Layer, look_up
+from .phantom_shapes import Cone
 
 LANDMARKS = (
-    "femoral_head_right", "femoral_head_left", "asis_right", "asis_left", "pubic_symphysis", "sacral_promontory",
-)  # fmt: skip
+    "femoral_head_right",
+    "femoral_head_left",
+    "asis_right",
+    "asis_left",
+    "pubic_symphysis",
+    "sacral_promontory",
+)
 
 
 class Anatomy:
@@ -37,14 +45,14 @@ class Anatomy:
         self.scale = tuple(float(np.clip(1 + common + rng.normal(0, 0.03), 0.88, 1.12)) for _ in range(3))
         self.warp_low, self.warp_high = (-220.0, -180.0, -520.0), (220.0, 180.0, 640.0)
         nodes = [int(round((b - a) / self.WARP_MM)) + 1 for a, b in zip(self.warp_low, self.warp_high, strict=True)]
-        self.warp = torch.from_numpy(np.stack([self._smooth(rng, nodes, 3.2, 2.2) for _ in range(3)]))
+        self.warp = torch.from_numpy(np.stack([self._smooth(rng, nodes, 3.0, 2.4) for _ in range(3)]))
         grain = [104, 80, 136]
         fine, coarse = self._smooth(rng, grain, 0.7, 0.8), self._smooth(rng, grain, 2.5, 0.6)
         self.grain = torch.from_numpy(fine + coarse)[None].float()
-        self.density = float(rng.uniform(90, 230))
-        self.outline = soft.Outline(rng)
+        self.density = float(rng.uniform(80, 190))
+        self.outline = Outline(rng)
         self.layers, self.womb = self._layers(rng, low, high)
-        self.landmarks = self._landmarks(rng)
+        self.landmarks = self._landmarks()
 
     @staticmethod
     def _smooth(rng: np.random.Generator, nodes: list[int], sigma: float, spread: float) -> np.ndarray:
@@ -54,30 +62,39 @@ class Anatomy:
     def _layers(self, rng: np.random.Generator, low: float, high: float) -> tuple[list[Layer], organs.Womb]:
         """All tissues in the order of painting; the draws do not depend on low and high."""
         tone = float(rng.uniform(0.88, 1.1))
-        wings = {side: bones.draw_wing(rng, side) for side in (1, -1)}
+        self.wings = wings = {side: bones.draw_wing(rng, side) for side in (1, -1)}
         body = soft.body(rng)
-        bowel = organs.bowel(rng, self.outline.front_at, 235)
+        bowel = organs.bowel(rng, self.outline.front_at)
         rectum = organs.rectum(rng)
         pelvic, womb = organs.pelvic_organs(rng)
-        upper = organs.upper_organs(rng, 1000)
+        upper = organs.upper_organs(rng)
         muscles = [layer for side in (1, -1) for layer in soft.muscles(rng, side, wings[side], tone)]
-        vessels = soft.vessels(rng, high)
+        vessels = soft.vessels(rng)
         hips = [layer for side in (1, -1) for layer in bones.pelvis(rng, side, wings[side], self.density)]
-        joint = Layer([bones.Cone((0, 46, -6), (0, 40, -26), 8, 7, (0.35, 1, 1))], 95, 12)
+        joint = Layer([Cone((0, 45, -7), (0, 39, -26), 8, 7, (0.4, 1, 1))], 95, 12)
         femora = [layer for side in (1, -1) for layer in bones.femur(rng, side, self.density)]
-        spine, self.spine = bones.spine(rng, self.density + 20, 1000)
-        self.promontory = bones.PROMONTORY
+        spine, chain = trunk.spine(rng, self.density + 20)
+        cage = trunk.ribs(rng, self.outline.ring, chain, self.density)
         tail = bones.sacrum(rng, self.density)
-        layers = [*body, *upper, *bowel, *muscles, *rectum, *pelvic, *vessels, *tail, *hips, joint, *femora, *spine]
+        layers = [*body, *upper, *bowel, *muscles, *rectum, *pelvic, *vessels, *tail, *hips, joint]
+        layers += [*femora, *spine, *cage]
         reach = (low / self.scale[2] - 20, high / self.scale[2] + 20)
         return [layer for layer in layers if layer.high[2] > reach[0] and layer.low[2] < reach[1]], womb
 
-    def _landmarks(self, rng: np.random.Generator) -> dict[str, Tensor]:
+    def _landmarks(self) -> dict[str, Tensor]:
         """The six landmarks (3,) in patient mm."""
-        hip, asis = np.array(bones.HIP), np.array(bones.ASIS)
-        rows = [hip, hip * [-1, 1, 1], asis, asis * [-1, 1, 1], (0, 44, -14), self.promontory]
+        hip = np.array(bones.HIP)
+        spines = [bones.asis(side, self.wings[side][0]) for side in (1, -1)]
+        rows = [hip, hip * [-1, 1, 1], *spines, bones.SYMPHYSIS, bones.PROMONTORY]
         template = torch.tensor(np.asarray(rows, dtype=float))
         return dict(zip(LANDMARKS, self.from_template(template), strict=True))
+
+    def bounds(self) -> tuple[list[float], list[float]]:
+        """Corners (3,), (3,) of a box in patient mm that holds the body; endless along z."""
+        low, high = self.outline.extent()
+        slack = float(self.warp.abs().amax())
+        low = [v * s - slack for v, s in zip(low, self.scale, strict=True)]
+        return low, [v * s + slack for v, s in zip(high, self.scale, strict=True)]
 
     def womb_points(self) -> Tensor:
         """Cervix, fundus and introitus (3, 3) in patient mm."""
@@ -97,18 +114,18 @@ class Anatomy:
             found = points - look_up(self.warp, tuple(found.T), self.warp_low, self.warp_high).T
         return found
 
-    def paint(self, patient_xyz: Tensor, edge: float, margin: float) -> Tensor:
+    def paint(self, patient_xyz: Tensor, edge: float, step: float) -> Tensor:
         """HU (I, J, K) at patient coordinates (3, I, J, K), float32.
 
         Args:
             patient_xyz: mm; not changed.
             edge: width of soft edges in mm.
-            margin: mm; more than half the diagonal of four voxels.
+            step: diagonal of a voxel in mm.
         """
         xyz = self.to_template(patient_xyz)
         half = [n * self.GRAIN_MM / 2 for n in self.grain.shape[1:]]
         (grain,) = look_up(self.grain, tuple(xyz), [-h for h in half], half, "reflection")
-        canvas = Canvas(xyz, torch.full(xyz.shape[1:], -1000.0), grain, edge, margin=margin)
+        canvas = Canvas(xyz, torch.full(xyz.shape[1:], -1000.0), grain, edge, step=step)
         self.outline.fields(canvas)
         for layer in self.layers:
             layer.paint(canvas)

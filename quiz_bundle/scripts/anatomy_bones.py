@@ -1,7 +1,7 @@
-"""Bones of the phantom: pelvis, sacrum, femora and the spine as painted layers.
+"""Bones of the phantom from the knee to the sacrum as painted layers.
 
-All numbers are mm in the template frame of ``phantom_shapes``; they describe an average adult woman and were set by hand after
-textbook proportions and pictures. Every seed moves the control points a little, left and right independently.
+All numbers are mm in the template frame of ``phantom_canvas``; they describe an average adult woman and were set by
+hand after textbook proportions and pictures. Every seed moves the control points a little, left and right independently.
 """
 
 from __future__ import annotations
@@ -13,26 +13,74 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .phantom_shapes import Cone, Drum, Ellipsoid, Layer, Patch, look_up, smooth_line, tube
+from .phantom_canvas import Layer, Patch, look_up
+from .phantom_shapes import Cone, Drum, Ellipsoid, smooth_line, tube
 
 HIP = (86.0, 0.0, 0.0)
 HEAD_RADIUS = 22.5
-ASIS = (116.0, 49.0, 86.0)
+SYMPHYSIS = (0.0, 42.0, -15.0)
+ASIS_YZ = (46.0, 83.0)  # just within the corner of the wing's outline
 # (x, y, z) on the middle of the iliac wing, and its outline seen from the side as (y, z)
 WING = (
-    (60, -80, 125), (72, -58, 138), (100, -40, 141), (122, -14, 143), (128, 5, 138), (47, -82, 112), (62, -60, 120), (84, -35, 120), (110, -8, 120),
-    (124, 15, 120), (38, -92, 95), (52, -70, 100), (62, -45, 100), (84, -15, 100), (106, 20, 100), (119, 46, 100), (38, -90, 80), (50, -68, 80),
-    (60, -45, 80), (76, -15, 80), (95, 15, 80), (115, 47, 84), (58, -55, 60), (66, -35, 60), (78, -8, 60), (92, 16, 60), (104, 40, 62), (68, -33, 40),
-    (77, -12, 40), (88, 8, 40), (98, 34, 42), (74, -25, 20), (84, 0, 20), (92, 22, 20),
-)  # fmt: skip
+    (60, -80, 125),
+    (72, -58, 138),
+    (100, -40, 141),
+    (122, -14, 143),
+    (128, 5, 138),
+    (47, -82, 112),
+    (62, -60, 120),
+    (84, -35, 120),
+    (110, -8, 120),
+    (124, 15, 120),
+    (38, -92, 95),
+    (52, -70, 100),
+    (62, -45, 100),
+    (84, -15, 100),
+    (106, 20, 100),
+    (119, 46, 100),
+    (38, -90, 80),
+    (50, -68, 80),
+    (60, -45, 80),
+    (76, -15, 80),
+    (95, 15, 80),
+    (115, 47, 84),
+    (58, -55, 60),
+    (66, -35, 60),
+    (78, -8, 60),
+    (92, 16, 60),
+    (104, 40, 62),
+    (68, -33, 40),
+    (77, -12, 40),
+    (88, 8, 40),
+    (98, 34, 42),
+    (74, -25, 20),
+    (84, 0, 20),
+    (92, 22, 20),
+)
 OUTLINE = (
-    (51, 84), (44, 104), (24, 127), (-6, 143), (-36, 143), (-60, 131), (-78, 113), (-92, 92), (-90, 78), (-76, 66), (-56, 57), (-46, 47),
-    (-38, 32), (-34, 14), (0, 8), (30, 14), (41, 36), (43, 46), (39, 56), (43, 70),
-)  # fmt: skip
-# disc S1/L5, then the centres of L5 .. T1 as (y, z) of the spine's front-to-back course
+    (51, 84),
+    (44, 104),
+    (24, 127),
+    (-6, 143),
+    (-36, 143),
+    (-60, 131),
+    (-78, 113),
+    (-92, 92),
+    (-90, 78),
+    (-76, 66),
+    (-56, 57),
+    (-46, 47),
+    (-38, 32),
+    (-34, 14),
+    (0, 8),
+    (30, 14),
+    (41, 36),
+    (43, 46),
+    (39, 56),
+    (43, 70),
+)
+# the front upper edge of S1
 PROMONTORY = (0.0, -21.0, 106.0)
-SPINE = ((-24, 124), (-14, 160), (-9, 197), (-11, 233), (-17, 268), (-25, 300), (-34, 330), (-43, 359), (-51, 387), (-57, 414), (-61, 440), (-62, 465),
-         (-60, 489), (-55, 512), (-48, 534))  # fmt: skip
 SACRUM = ((0, -36, 97), (0, -58, 75), (0, -78, 52), (0, -88, 30), (0, -91, 10), (0, -86, -7), (0, -76, -22))
 
 
@@ -48,7 +96,9 @@ class Wing:
     middle, towards the side of the body.
     """
 
-    def __init__(self, side: int, sheet: np.ndarray, rim: Tensor, slab: tuple[float, float] | None = None, trim: float = 0.0) -> None:
+    def __init__(
+        self, side: int, sheet: np.ndarray, rim: Tensor, slab: tuple[float, float] | None = None, trim: float = 0.0
+    ) -> None:
         self.side, self.sheet, self.rim, self.slab, self.trim = side, sheet, rim, slab, trim
         reach = max(map(abs, slab)) if slab else 8.0
         a, b = 30 - reach, 132 + reach
@@ -57,20 +107,38 @@ class Wing:
 
     def distance(self, patch: Patch) -> Tensor:
         """Signed distance in mm."""
-        y, z = patch.y / 100, patch.z / 100
-        c = [float(v) for v in self.sheet]
-        middle = c[0] + c[1] * y + c[2] * z + c[3] * y * y + c[4] * y * z + c[5] * z * z + c[6] * y**3 + c[7] * y * y * z + c[8] * y * z * z
-        slope_y = (c[1] + 2 * c[3] * y + c[4] * z + 3 * c[6] * y * y + 2 * c[7] * y * z + c[8] * z * z) / 100
-        slope_z = (c[2] + c[4] * y + 2 * c[5] * z + c[7] * y * y + 2 * c[8] * y * z) / 100
+        middle, slope_y, slope_z = bent_sheet(self.sheet, patch.y, patch.z)
         across = (patch.x * self.side - middle) / (1 + slope_y.square() + slope_z.square()).sqrt()
         (edge,) = look_up(self.rim, (patch.y, patch.z), RIM_LOW, RIM_HIGH)
         if self.slab:
             inner, outer = self.slab
             return torch.maximum((across - (inner + outer) / 2).abs() - (outer - inner) / 2, edge + self.trim)
-        thick = 2.6 + 3.2 * (edge.clamp(-30, 0) / 7).exp()
-        thick = thick + 5.5 * torch.sigmoid((-48 - patch.y) / 9) + 6 * torch.sigmoid((38 - patch.z) / 7)
+        thick = 3.2 + 3.8 * (edge.clamp(-30, 0) / 7).exp()
+        thick = thick + 6.5 * torch.sigmoid((-46 - patch.y) / 9) + 6 * torch.sigmoid((38 - patch.z) / 7)
         flat = across.abs() - thick
-        return torch.maximum(flat, edge) + 0.12 * (flat + edge + 8).clamp_min(0).clamp_max(8)
+        flat, edge = flat + 3, edge + 3  # a rounded rim
+        return (
+            (flat.clamp_min(0).square() + edge.clamp_min(0).square()).sqrt()
+            + torch.maximum(flat, edge).clamp_max(0)
+            - 3
+        )
+
+
+def bent_sheet(sheet: np.ndarray, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Height x = f(y, z) of a cubic sheet with coefficients (9,), and its slopes along y and z; mm."""
+    y, z = y / 100, z / 100
+    c = [float(v) for v in sheet]
+    height = c[0] + c[1] * y + c[2] * z + c[3] * y * y + c[4] * y * z + c[5] * z * z
+    height = height + y * (c[6] * y * y + c[7] * y * z + c[8] * z * z)
+    slope_y = c[1] + 2 * c[3] * y + c[4] * z + 3 * c[6] * y * y + 2 * c[7] * y * z + c[8] * z * z
+    slope_z = c[2] + c[4] * y + 2 * c[5] * z + c[7] * y * y + 2 * c[8] * y * z
+    return height, slope_y / 100, slope_z / 100
+
+
+def asis(side: int, sheet: np.ndarray) -> tuple[float, float, float]:
+    """The anterior superior iliac spine (3,) of one side, mm."""
+    y, z = ASIS_YZ
+    return side * float(bent_sheet(sheet, torch.tensor(y), torch.tensor(z))[0]), y, z
 
 
 RIM_LOW, RIM_HIGH = (-112.0, -6.0), (72.0, 162.0)
@@ -97,7 +165,9 @@ def draw_wing(rng: np.random.Generator, side: int) -> tuple[np.ndarray, Tensor]:
     y, z = y / 100, z / 100
     basis = np.stack([np.ones_like(y), y, z, y * y, y * z, z * z, y**3, y * y * z, y * z * z], -1)
     sheet = np.linalg.lstsq(basis, x, rcond=None)[0]
-    outline = smooth_line(np.asarray((*OUTLINE, OUTLINE[0])) + np.r_[rng.normal(0, 1.2, (len(OUTLINE), 2)), np.zeros((1, 2))], 3)[:-1]
+    outline = smooth_line(
+        np.asarray((*OUTLINE, OUTLINE[0])) + np.r_[rng.normal(0, 1.2, (len(OUTLINE), 2)), np.zeros((1, 2))], 3
+    )[:-1]
     return sheet, outline_distance(outline)
 
 
@@ -118,7 +188,7 @@ def pelvis(rng: np.random.Generator, side: int, wing: tuple[np.ndarray, Tensor],
         *tube(at((62, -38, 12), (49, -52, 10)), (9, 3)),
     ]
     cuts = [Ellipsoid(head, (HEAD_RADIUS + 2.6,) * 3), Opening(side, head)]
-    return [Layer(parts, density, 45, 9, density + 820, 2.0, cuts)]
+    return [Layer(parts, density, 45, 9, density + 820, 2.2, cuts)]
 
 
 class Opening:
@@ -152,13 +222,31 @@ def femur(rng: np.random.Generator, side: int, density: float) -> list[Layer]:
     ]
     middle = at((128, -5, -84), (123, 8, -180), (112, 8, -290), (102, 0, -360))
     shaft = tube(middle, (13.5, 13, 14, 20))
-    knee = at((92, 0, -372), (92, -12, -392), (112, 0, -372), (114, -12, -392), (102, 0, -412), (102, -4, -470), (102, 40, -380))
-    condyles = [*tube([middle[-1], knee[0], knee[1]], (18, 20, 17)), *tube([middle[-1], knee[2], knee[3]], (18, 20, 17))]
+    knee = at(
+        (92, 0, -372),
+        (92, -12, -392),
+        (112, 0, -372),
+        (114, -12, -392),
+        (102, 0, -412),
+        (102, -4, -470),
+        (102, 40, -380),
+    )
+    condyles = [
+        *tube([middle[-1], knee[0], knee[1]], (18, 20, 17)),
+        *tube([middle[-1], knee[2], knee[3]], (18, 20, 17)),
+    ]
     return [
         Layer([*shaft], -20, 25, 0, density + 1050, 5.5),
-        Layer(top, density + 60, 40, 10, density + 800, 1.9),
+        Layer(top, density + 30, 40, 10, density + 800, 1.9),
         Layer(condyles, density, 40, 8, density + 700, 1.8),
-        Layer(tube([knee[4], knee[4] - [0, 0, 25], knee[5]], (27, 22, 13), (1.25, 0.9, 1)), density - 40, 35, 6, density + 800, 2.5),
+        Layer(
+            tube([knee[4], knee[4] - [0, 0, 25], knee[5]], (27, 22, 13), (1.25, 0.9, 1)),
+            density - 40,
+            35,
+            6,
+            density + 800,
+            2.5,
+        ),
         Layer([Ellipsoid(knee[6], (21, 8, 21))], density + 40, 30, 0, density + 800, 2.0),
     ]
 
@@ -166,12 +254,28 @@ def femur(rng: np.random.Generator, side: int, density: float) -> list[Layer]:
 def sacrum(rng: np.random.Generator, density: float) -> list[Layer]:
     """Sacrum with wings, canal and foramina, and the coccyx."""
     p = np.asarray(SACRUM, dtype=float) + rng.normal(0, 1.2, (len(SACRUM), 3)) * [0.6, 1, 1]
-    body = tube(p[:5], (16, 12, 9.5, 7.5, 6), (1.45, 0.95, 1.0))
+    body: list = tube(p[:5], (13, 12, 9.5, 7.5, 6), (1.45, 0.95, 1.0))
+    body += [Drum((0, p[0][1], p[0][2]), (25, 16), 25, -0.72, 1.5)]
     masses: list[Cone | Ellipsoid] = []
     for side in (1, -1):
-        rows = flip([(34, -44, 96), (50, -56, 96), (34, -58, 76), (47, -66, 77), (30, -78, 52), (36, -80, 50), (20, -88, 32), (24, -88, 30)], side)
+        rows = flip(
+            [
+                (34, -44, 96),
+                (50, -56, 96),
+                (34, -58, 76),
+                (47, -66, 77),
+                (30, -78, 52),
+                (36, -80, 50),
+                (20, -88, 32),
+                (24, -88, 30),
+            ],
+            side,
+        )
         rows = rows + rng.normal(0, 1.2, rows.shape)
-        masses += [Cone(rows[i], rows[i + 1], ra, rb, (1, 1, 1.1)) for i, ra, rb in ((0, 14, 11), (2, 13, 11), (4, 11, 9), (6, 8, 6))]
+        masses += [
+            Cone(rows[i], rows[i + 1], ra, rb, (1, 1, 1.1))
+            for i, ra, rb in ((0, 14, 11), (2, 13, 11), (4, 11, 9), (6, 8, 6))
+        ]
         masses += [Cone(p[i], rows[2 * i], r, r) for i, r in ((0, 14), (1, 11), (2, 9), (3, 7))]
     crest = tube(p[:4] + [0, -24, -6] * np.array([[1], [0.9], [0.7], [0.5]]), (5, 4.5, 4, 3), (1, 1, 1.5))
     arch = [Cone(p[i] + [s * 20, -15, -4], p[i] + [0, -23 + 2 * i, -6], 4, 4) for i in (0, 1) for s in (1, -1)]
@@ -179,9 +283,19 @@ def sacrum(rng: np.random.Generator, density: float) -> list[Layer]:
     for i in (0, 1, 2):
         middle = (p[i] + p[i + 1]) / 2
         out = 23 - 2.5 * i
-        holes += [Cone(middle + [s * out, 14, 6], middle + [s * (out + 3), -20, -10], 3.8 - 0.4 * i, 3.4) for s in (1, -1)]
+        holes += [
+            Cone(middle + [s * out, 14, 6], middle + [s * (out + 3), -20, -10], 3.8 - 0.4 * i, 3.4) for s in (1, -1)
+        ]
     canal = tube(p[:4] + [0, -17, -3] * np.array([[1.0], [0.95], [0.75], [0.7]]), (8, 6, 4, 2), (1.3, 0.8, 1))
-    discs = [Drum((p[i] + p[i + 1]) / 2, (15 - 3 * i, 9 - 2 * i), 2.5, -math.atan2(p[i][1] - p[i + 1][1], p[i][2] - p[i + 1][2])) for i in (0, 1)]
+    discs = [
+        Drum(
+            (p[i] + p[i + 1]) / 2,
+            (15 - 3 * i, 9 - 2 * i),
+            2.5,
+            -math.atan2(p[i][1] - p[i + 1][1], p[i][2] - p[i + 1][2]),
+        )
+        for i in (0, 1)
+    ]
     coccyx = [Ellipsoid(p[5], (9, 4.5, 7)), Ellipsoid(p[6], (5, 4, 7)), Cone(p[5], p[6], 3.5, 3)]
     return [
         Layer([*body, *masses, *crest, *arch], density - 20, 40, 7, density + 600, 1.7, [*holes]),
@@ -189,51 +303,3 @@ def sacrum(rng: np.random.Generator, density: float) -> list[Layer]:
         *(Layer([disc], 70, 15) for disc in discs),
         Layer(coccyx, density, 25, 2, density + 450, 1.5),
     ]
-
-
-def vertebra(rng: np.random.Generator, index: int, centre: np.ndarray, tip: float, height: float, density: float) -> Layer:
-    """One vertebra; ``index`` counts from L5 (0) upwards, T12 is 5; ``tip`` is the forward lean in radians."""
-    lumbar = index < 5
-    size = 1.0 if lumbar else max(0.62, 0.93 - 0.035 * (index - 5))
-    c, s = math.cos(tip), math.sin(tip)
-
-    def at(x: float, y: float, z: float) -> np.ndarray:
-        return centre + np.array([x, c * y - s * z, s * y + c * z]) * size + rng.normal(0, 0.6, 3)
-
-    back = -17.0
-    parts = [Drum(tuple(centre), (24 * size, 17 * size), height, -tip, 2.0)]
-    for side in (1, -1):
-        parts += [
-            Cone(at(side * 14, back + 4, 5), at(side * 16, back - 14, 4), 5 * size, 5 * size),
-            Cone(at(side * 16, back - 14, 2), at(side * 3, back - 28, -6), 5.5 * size, 4 * size),
-            Ellipsoid(at(side * 17, back - 19, -13), (6 * size, 7 * size, 10 * size)),
-            Cone(at(side * 16, back - 12, 4), at(side * (40 if lumbar else 28), back - (17 if lumbar else 28), 6), 5 * size, 3 * size),
-        ]
-    drop = -8 if lumbar else -22
-    parts.append(Cone(at(0, back - 28, -6), at(0, back - 54, drop - 4), 3.6 * size, 3.8 * size, (1, 1, 2.4 if lumbar else 1.3)))
-    return Layer(parts, density, 35, 4, density + 480, 1.4)
-
-
-def spine(rng: np.random.Generator, density: float, top: float) -> tuple[list[Layer], np.ndarray]:
-    """Vertebrae, discs and the dural sac up to height ``top`` (mm), and the curve (n, 3) of vertebral centres."""
-    line = np.array([(0, y, z) for y, z in SPINE], dtype=float)
-    line[:, 1] += rng.normal(0, 2.5) * np.linspace(0, 1, len(line)) + rng.normal(0, 1, len(line))
-    line[:, 0] += rng.normal(0, 3) * np.sin(np.linspace(0, 3, len(line))) + rng.normal(0, 0.5, len(line))
-    low = np.array(PROMONTORY) + [0, -7, -2]
-    chain = np.concatenate([low[None], line])
-    layers: list[Layer] = []
-    lean = rng.normal(0, 0.05)
-    for i, centre in enumerate(line[line[:, 2] < top + 25]):
-        ahead, behind = chain[min(i + 2, len(chain) - 1)], chain[i]
-        tip = math.atan2(-(ahead[1] - behind[1]), ahead[2] - behind[2])
-        tip = tip * 0.9 - (0.22 + lean if i == 0 else 0)
-        gap = np.linalg.norm(ahead - centre)
-        height = float(gap) * (0.74 if i < 6 else 0.82)
-        layers.append(vertebra(rng, i, centre, -tip, height, density + rng.normal(0, 12)))
-        disc = (centre + behind) / 2 if i else (centre + low) / 2 + [0, 2, -1]
-        size = 1.0 if i < 5 else max(0.62, 0.95 - 0.035 * (i - 5))
-        layers.append(Layer([Drum(tuple(disc), (24 * size, 17 * size), float(gap) * 0.27, tip if i else tip - 0.2)], 85, 10))
-    sac = chain[: len(layers) // 2 + 1] + [0, -26, 0]
-    sac[0] = sac[0] + [0, 2, 0]
-    layers.append(Layer(tube(sac, [8.5] * len(sac), (1.15, 0.9, 1)), 28, 8))
-    return layers, chain

@@ -26,7 +26,7 @@ from .geometry import (
 )
 
 WINDOW_HU = (-250.0, 450.0)
-LONGEST_PIXELS = 760  # of a picture's longer side: sharp on a dense screen and on paper
+LONGEST_PIXELS = 660  # of a picture's longer side: sharp on a dense screen and on paper
 
 
 @dataclass(frozen=True)
@@ -69,18 +69,28 @@ def _inside_points(fixed: MetaTensor, moving: MetaTensor, affine: Tensor, steps:
     return points[inside(points, fixed.affine, fixed.shape[1:])]
 
 
-def common_point(fixed: MetaTensor, moving: MetaTensor, affine: Tensor) -> Tensor:
-    """Middle (3,) of what both fields hold, through which the pictures are cut; they must overlap."""
-    return _inside_points(fixed, moving, affine).mean(0)
-
-
-def common_box(fixed: MetaTensor, moving: MetaTensor, affine: Tensor) -> Tensor | None:
-    """Box round what both fields hold; None if that is too little to look at."""
+def _tissue_points(fixed: MetaTensor, moving: MetaTensor, affine: Tensor) -> Tensor:
+    """Those common points (N, 3) that are more than air in either scan; all of them if hardly any is."""
     points = _inside_points(fixed, moving, affine)
-    if not len(points):
+    fixed_grey, _ = look(fixed, as_affine(fixed.affine), points)
+    moving_grey, _ = look(moving, affine, points)
+    tissue = points[torch.maximum(fixed_grey, moving_grey) > 0.05]
+    return tissue if len(tissue) > 0.01 * len(points) else points
+
+
+def common_point(fixed: MetaTensor, moving: MetaTensor, affine: Tensor) -> Tensor:
+    """Middle (3,) of the body in what both fields hold, through which the pictures are cut; they must overlap."""
+    return _tissue_points(fixed, moving, affine).mean(0)
+
+
+def common_box(fixed: MetaTensor, moving: MetaTensor, affine: Tensor, margin: float = 10.0) -> Tensor | None:
+    """Box round the body in what both fields hold; None if that is too little to look at."""
+    if not overlapping(fixed, moving, affine):
         return None
-    box = torch.stack([points.amin(0), points.amax(0)])
-    return box if (box[1] - box[0] > 10.0).all() else None
+    points = _tissue_points(fixed, moving, affine)
+    field = _box(affine, moving.shape[1:])
+    low, high = torch.maximum(points.amin(0) - margin, field[0]), torch.minimum(points.amax(0) + margin, field[1])
+    return torch.stack([low, high]) if (high - low > margin).all() else None
 
 
 def overlapping(fixed: MetaTensor, moving: MetaTensor, affine: Tensor) -> bool:
@@ -126,11 +136,10 @@ def look(volume: MetaTensor, affine: Tensor, points: Tensor) -> tuple[Tensor, Te
 
 
 def box_near(points_mm: Tensor, fixed: MetaTensor, margin: float = 60.0) -> Tensor:
-    """World box (2, 3) of the fixed scan, of a long one only the part near some points (N, 3)."""
+    """The part (2, 3) of the fixed scan's world box that is near some points (N, 3)."""
     box = _box(fixed.affine, fixed.shape[1:])
-    box[0, 2] = torch.maximum(box[0, 2], points_mm[:, 2].min() - margin)
-    box[1, 2] = torch.minimum(box[1, 2], points_mm[:, 2].max() + margin)
-    return box
+    low, high = points_mm.amin(0) - margin, points_mm.amax(0) + margin
+    return torch.stack([torch.maximum(box[0], low), torch.minimum(box[1], high)])
 
 
 def x_rays(fixed: MetaTensor, box: Tensor, step: float = 3.5) -> list[Tensor]:

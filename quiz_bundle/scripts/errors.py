@@ -15,3 +15,7 @@ class InputError(ValueError):
         self.subject, self.expected, self.found, self.remedy = str(subject), expected, found, remedy
         line = f"{subject}: expected {expected}, found {found}; {remedy}."
         super().__init__(" ".join(line.split()))
+
+    def __reduce__(self) -> tuple:
+        """Survive the way back from another process."""
+        return InputError, (self.subject, self.expected, self.found, self.remedy)

@@ -159,7 +159,8 @@ def _photo(
     figure = Figure(figsize=(columns / 100, rows / 100), dpi=100, facecolor="black")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    axes.imshow(colour.clamp(0, 1).numpy(), interpolation="nearest", aspect="auto")
+    pixels = (colour.clamp(0, 1) * 255).round().byte().numpy()
+    figure.figimage(pixels, origin="upper", zorder=-1)  # pixel by pixel: no resampling, and below what follows
     for mask, line in outlines:
         if mask.any() and not mask.all():
             axes.contour(mask.float().numpy(), levels=[0.5], colors=[line], linewidths=1.6)

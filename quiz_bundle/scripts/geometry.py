@@ -21,12 +21,17 @@ from torch.nn import functional
 LPS_FROM_RAS = (-1.0, -1.0, 1.0, 1.0)
 
 
-def as_points(points: object) -> Tensor:
-    """Return anything array-like as a float64 tensor of points (..., 3)."""
-    tensor = torch.as_tensor(points)
+def _plain_float64(values: object) -> Tensor:
+    """Anything array-like as a plain float64 tensor; lists go there directly, so that no digit is lost on the way."""
+    tensor = values if isinstance(values, Tensor) else torch.as_tensor(values, dtype=torch.float64)
     if type(tensor) is not Tensor:  # a MetaTensor would carry its own affine along
         tensor = tensor.as_subclass(Tensor)
-    tensor = tensor.to(torch.float64)
+    return tensor.to(torch.float64)
+
+
+def as_points(points: object) -> Tensor:
+    """Return anything array-like as a float64 tensor of points (..., 3)."""
+    tensor = _plain_float64(points)
     if tensor.shape[-1:] != (3,):
         raise ValueError(f"points: expected a last axis of 3, found shape {tuple(tensor.shape)}; pass (..., 3).")
     return tensor
@@ -34,12 +39,10 @@ def as_points(points: object) -> Tensor:
 
 def as_affine(affine: object) -> Tensor:
     """Return a (..., 4, 4) affine as a plain float64 tensor on the CPU."""
-    matrix = torch.as_tensor(affine)
-    if type(matrix) is not Tensor:
-        matrix = matrix.as_subclass(Tensor)
+    matrix = _plain_float64(affine)
     if matrix.shape[-2:] != (4, 4):
         raise ValueError(f"affine: expected (..., 4, 4), found {tuple(matrix.shape)}; pass a homogeneous matrix.")
-    return matrix.to(torch.float64).cpu()
+    return matrix.cpu()
 
 
 def _shape_like(shape: list[int], points: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class PointerHead(nn.Module):
         self.from_found = nn.Linear(width, descriptor)
         nn.init.zeros_(self.from_found.weight)
         nn.init.zeros_(self.from_found.bias)
-        self.log_scale = nn.Parameter(torch.tensor(2.5))
+        self.log_scale = nn.Parameter(torch.tensor(3.0))
         self.offset = _mlp(3 * descriptor, width, 3)
         self.belief = _mlp(width + 3, width, 1)
 

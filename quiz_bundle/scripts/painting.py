@@ -1,8 +1,8 @@
 """Pseudo-CTs: Hounsfield units painted into a label map of pelvic bones and muscles, different for every seed.
 
 The shapes are a real patient's, the grey values are drawn: most draws look like a CT, some have contrasts no scanner
-gives, because a matcher trained on wide random contrasts carries over to scans it never saw (SynthMorph, Hoffmann et al.,
-IEEE TMI 2022). What a label map leaves open between skin and muscles is filled by ``painting_organs``.
+gives, because a matcher trained on wide random contrasts carries over to scans it never saw (SynthMorph, Hoffmann et
+al., IEEE TMI 2022). What a label map leaves open between skin and muscles is filled by ``painting_organs``.
 
 Labels: 1 pelvis, 2 femur, 3 sacrum, 4 spine, 5 to 28 muscles. The work is done on a ``WORK_MM`` grid along RAS.
 """
@@ -10,7 +10,7 @@ Labels: 1 pelvis, 2 femur, 3 sacrum, 4 spine, 5 to 28 muscles. The work is done 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,77 +23,22 @@ from torch.nn import functional
 
 from .errors import InputError
 from .geometry import as_affine, spacing_of
-from .painting_organs import Scene, fill_cavity, smooth_noise
-from .volumes import load_volume, make_volume, resample, standard_grid
+from .painting_organs import fill_cavity
+from .painting_scene import BONES, LABELS, Scene, smooth_noise
+from .painting_tissues import (
+    bounding_box,
+    dilated,
+    draw_palette,
+    eroded,
+    fat_everywhere,
+    fill_gaps,
+    paint_bone,
+    paint_muscles,
+)
+from .volumes import load_volume, make_volume, resample, standard_grid, to_orientation_ras
 
 WORK_MM = 2.0
 OUTSIDE_HU = -1000.0
-PELVIS, FEMUR, SACRUM, SPINE = 1, 2, 3, 4
-BONES = (PELVIS, FEMUR, SACRUM, SPINE)
-LABELS = 29
-WILD = 0.2  # share of the draws with contrasts that no CT has
-
-
-@dataclass
-class Palette:
-    """The grey values of one painting, HU.
-
-    Attributes:
-        muscle: one value per label (LABELS,); the bones' are not used.
-        cortex: compact bone (LABELS,).
-        marrow: spongy bone (LABELS,).
-        thickness: of the cortex in mm (LABELS,).
-        shaft_cortex: compact bone of the femoral shaft; ``shaft_marrow``, ``shaft_thickness`` likewise.
-        wild: whether the values are free of what tissue looks like.
-    """
-
-    muscle: np.ndarray
-    cortex: np.ndarray
-    marrow: np.ndarray
-    thickness: np.ndarray
-    shaft_cortex: float
-    shaft_marrow: float
-    shaft_thickness: float
-    fat: float
-    septum: float
-    skin: float
-    disc: float
-    canal: float
-    wild: bool
-
-
-def draw_palette(rng: RandomState) -> Palette:
-    """Draw the grey values of one painting."""
-    wild = bool(rng.rand() < WILD)
-    density = rng.uniform(0.65, 1.25)  # of the skeleton: osteoporosis to a young adult
-    muscle = rng.uniform(38, 72) + rng.normal(0, 5, LABELS)
-    cortex, marrow, thickness = np.zeros(LABELS), np.zeros(LABELS), np.ones(LABELS)
-    cortex[1:5] = density * np.array([820, 950, 520, 520]) * rng.uniform(0.85, 1.15, 4)
-    marrow[1:5] = density * np.array([190, 270, 130, 190]) * rng.uniform(0.8, 1.25, 4) - 20
-    thickness[1:5] = np.array([2.0, 2.0, 1.5, 1.3]) * rng.uniform(0.8, 1.25)
-    palette = Palette(
-        muscle=muscle,
-        cortex=cortex,
-        marrow=marrow,
-        thickness=thickness,
-        shaft_cortex=rng.uniform(1150, 1750),
-        shaft_marrow=rng.uniform(-70, 60),
-        shaft_thickness=rng.uniform(4.5, 7.5),
-        fat=rng.uniform(-122, -85),
-        septum=rng.uniform(15, 45),
-        skin=rng.uniform(-30, 40),
-        disc=rng.uniform(60, 110),
-        canal=rng.uniform(10, 45),
-        wild=wild,
-    )
-    if wild:
-        palette.muscle = rng.uniform(-60, 220) + rng.normal(0, rng.uniform(5, 60), LABELS)
-        palette.cortex = cortex * rng.uniform(0.3, 1.6, LABELS)
-        palette.marrow = rng.uniform(-150, 500, LABELS)
-        palette.shaft_cortex, palette.shaft_marrow = rng.uniform(200, 1800), rng.uniform(-200, 500)
-        palette.fat, palette.septum = rng.uniform(-350, 60), rng.uniform(-80, 120)
-        palette.skin, palette.disc, palette.canal = rng.uniform(-200, 250, 3)
-    return palette
 
 
 def load_painting(
@@ -110,12 +55,17 @@ def load_painting(
     Raises:
         InputError: a file cannot be read, the two grids differ, or the map holds other labels.
     """
+    labels, body, affine, meta = _read(str(label_file), None if mask_file is None else str(mask_file), float(spacing))
+    hu = _paint(labels, body, spacing, RandomState(seed))
+    return make_volume(torch.from_numpy(hu)[None], affine, {**meta, "name": f"{meta['name']}_painted_{seed}"})
+
+
+@lru_cache(maxsize=8)  # a training paints the same few maps over and over; on the work grid one takes some 15 MB
+def _read(label_file: str, mask_file: str | None, spacing: float) -> tuple[np.ndarray, np.ndarray, Tensor, dict]:
     labels = load_volume(label_file)
     mask = None if mask_file is None else load_volume(mask_file)
-    _check(labels, mask, str(label_file))
-    scene_labels, body, affine = _work_grid(labels, mask, spacing)
-    hu = _paint(scene_labels, body, spacing, RandomState(seed))
-    return make_volume(torch.from_numpy(hu)[None], affine, {**labels.meta, "name": f"{labels.meta['name']}_{seed}"})
+    _check(labels, mask, label_file)
+    return *_work_grid(labels, mask, spacing), dict(labels.meta)
 
 
 def paint(labels: MetaTensor, mask: MetaTensor | None, seed: int) -> MetaTensor:
@@ -151,26 +101,27 @@ def _check(labels: MetaTensor, mask: MetaTensor | None, name: str) -> None:
         raise InputError(name, f"a mask of {tuple(labels.shape[1:])} voxels on its grid", found, "resample the mask")
 
 
-def _work_grid(
-    labels: MetaTensor, mask: MetaTensor | None, spacing: float
-) -> tuple[np.ndarray, np.ndarray, Tensor]:
+def _work_grid(labels: MetaTensor, mask: MetaTensor | None, spacing: float) -> tuple[np.ndarray, np.ndarray, Tensor]:
     """Labels uint8 and body bool (I, J, K) at isotropic spacing along RAS, cropped to the body; their affine."""
+    body = labels if mask is None else mask
+    reach = 10.0 if mask is not None else 40.0  # mm of air kept around it
+    steps = [int(np.ceil(reach / float(step))) for step in spacing_of(labels.affine)]
+    box = bounding_box(body.as_tensor()[0].numpy() > 0.5, steps) or (slice(None),) * 3
+    # RAS first: two files that differ in orientation only give the same painting.
+    labels, body = (to_orientation_ras(_cropped(volume, box)) for volume in (labels, body))
     affine, shape = standard_grid(labels, spacing)
     work = resample(labels, affine, shape, mode="nearest", outside=0.0)[0].numpy().round().astype(np.uint8)
     if mask is None:
-        body = _body_around(work > 0, spacing)
+        inside = _body_around(work > 0, spacing)
     else:
-        body = resample(mask, affine, shape, outside=0.0)[0].numpy() > 0.5
-    body |= work > 0
-    margin = 3
-    crop = []
-    for axis in range(3):
-        filled = np.flatnonzero(body.any(axis=tuple({0, 1, 2} - {axis})))
-        crop.append(slice(max(0, filled[0] - margin), min(shape[axis], filled[-1] + 1 + margin)))
-    start = torch.tensor([float(part.start) for part in crop], dtype=torch.float64)
-    affine = affine.clone()
-    affine[:3, 3] += affine[:3, :3] @ start
-    return np.ascontiguousarray(work[tuple(crop)]), np.ascontiguousarray(body[tuple(crop)]), affine
+        inside = resample(body, affine, shape, outside=0.0)[0].numpy() > 0.5
+    return work, inside | (work > 0), affine
+
+
+def _cropped(volume: MetaTensor, box: Sequence[slice]) -> MetaTensor:
+    affine = as_affine(volume.affine).clone()
+    affine[:3, 3] += affine[:3, :3] @ torch.tensor([float(part.start or 0) for part in box], dtype=torch.float64)
+    return make_volume(volume.as_tensor()[(slice(None), *box)], affine)
 
 
 def _body_around(labelled: np.ndarray, spacing: float) -> np.ndarray:
@@ -187,137 +138,25 @@ def _paint(labels: np.ndarray, body: np.ndarray, spacing: float, rng: RandomStat
     palette = draw_palette(rng)
     shape = labels.shape
     coarse, fine = (smooth_noise(rng, shape, cell / spacing) for cell in (25.0, 6.0))
-    hu = _fat(rng, shape, spacing, palette, coarse)
+    hu = fat_everywhere(rng, palette, coarse, spacing)
     scene = Scene(hu, labels, body, spacing, rng, palette.muscle[1:].mean(), palette.fat, fine, wild=palette.wild)
-    _soften_gaps(scene, palette)
-    fill_cavity(scene)
-    _muscles(scene, palette, coarse, fine)
+    fill_gaps(scene, palette)
+    fill_cavity(scene)  # before the bones and muscles, whose edges are then whole
+    paint_muscles(scene, palette, coarse, fine)
     for bone in BONES:
-        _bone(scene, palette, bone, fine)
-    skin = body & ~_eroded(body, 1)
+        paint_bone(scene, palette, bone, fine)
+    skin = body & ~eroded(body, 1)
     hu[skin] = palette.skin + 15 * fine[skin]
     hu[~body] = OUTSIDE_HU
     blur = rng.uniform(0.45, 0.8) * WORK_MM / spacing
     hu = ndimage.gaussian_filter(hu, (blur, blur, blur * rng.uniform(1.0, 1.4)), truncate=3.0)
     sigma = rng.uniform(4, 22)
     grain = rng.standard_normal(shape).astype(np.float32)
+    # Neighbours in a slice share noise, as after reconstruction.
     grain = functional.avg_pool3d(torch.from_numpy(grain)[None, None], (2, 2, 1), 1, (1, 1, 0))[0, 0]
     hu += 2 * sigma * grain[: shape[0], : shape[1]].numpy() * _smooth(body.astype(np.float32))
-    hu[~_dilated(body, 1)] = OUTSIDE_HU
+    hu[~dilated(body, 1)] = OUTSIDE_HU
     return hu.clip(-1000, 3000).astype(np.float32)
-
-
-def _fat(rng: RandomState, shape: Sequence[int], spacing: float, palette: Palette, coarse: np.ndarray) -> np.ndarray:
-    """Fat everywhere, with septa where a smooth noise passes zero: thin sheets that branch, as in subcutaneous fat."""
-    hu = np.full(shape, palette.fat, dtype=np.float32) + 6 * coarse
-    for cell, share in ((14.0, 0.6), (30.0, 1.0)):
-        sheets = smooth_noise(rng, shape, cell / spacing)
-        np.abs(sheets, out=sheets)
-        hu += palette.septum * share * np.exp(-((sheets / (1.4 / cell)) ** 2)) * (coarse > -0.6)
-    return hu
-
-
-def _soften_gaps(scene: Scene, palette: Palette) -> None:
-    """Fill discs, vertebral canal and joint spaces: what lies between bones is not fat."""
-    bone = (scene.labels > 0) & (scene.labels <= SPINE)
-    box = _box(bone, 2)
-    if box is None:
-        return
-    bone, free = bone[box], scene.labels[box] == 0
-    joint = _closed(bone, [max(1, round(4.0 / scene.spacing))] * 3) & free
-    scene.hu[box][joint] = palette.disc
-    spine = np.isin(scene.labels, (SPINE, SACRUM))
-    box = _box(spine, 2)
-    if box is None:
-        return
-    spine, free = spine[box], scene.labels[box] == 0
-    across = round(11.0 / scene.spacing)
-    canal = _closed(spine, [across, across, 0]) & free
-    canal &= _closed(spine, [across, 0, 0]) | _closed(spine, [0, across, 0])
-    view = scene.hu[box]
-    view[canal] = palette.canal
-    disc = _closed(spine, [0, 0, round(8.0 / scene.spacing)]) & free
-    view[disc] = palette.disc
-    scene.taken[box] |= canal | disc
-
-
-def _muscles(scene: Scene, palette: Palette, coarse: np.ndarray, fine: np.ndarray) -> None:
-    """Muscles of nearly one grey value, streaked with fat, with faint fat planes where two of them touch."""
-    labels, hu = scene.labels, scene.hu
-    where = labels > SPINE
-    value = palette.muscle.astype(np.float32)[labels]
-    value += 5 * coarse + 6 * fine
-    streaks = np.clip(smooth_noise(scene.rng, labels.shape, 9.0 / scene.spacing) - scene.rng.uniform(0.9, 2.2), 0, 1)
-    value += streaks * 0.6 * (palette.fat - value)
-    seam = np.zeros(labels.shape, dtype=bool)
-    for axis in range(3):
-        here = [slice(None)] * 3
-        there = [slice(None)] * 3
-        here[axis], there[axis] = slice(1, None), slice(None, -1)
-        differ = (labels[tuple(here)] != labels[tuple(there)]) & (labels[tuple(there)] > SPINE)
-        seam[tuple(here)] |= differ & (labels[tuple(here)] > SPINE)
-    value[seam] += scene.rng.uniform(0.15, 0.6) * (palette.fat - value[seam])
-    hu[where] = value[where]
-
-
-def _bone(scene: Scene, palette: Palette, label: int, fine: np.ndarray) -> None:
-    """One bone: compact shell around spongy bone; the femoral shaft has a thick one around fatty marrow."""
-    box = _box(scene.labels == label, 2)
-    if box is None:
-        return
-    inside = scene.labels[box] == label
-    spacing = scene.spacing
-    depth = ndimage.distance_transform_edt(inside).astype(np.float32) * spacing - spacing / 2
-    noise = fine[box]
-    cortex, marrow, thickness = palette.cortex[label], palette.marrow[label], palette.thickness[label]
-    if label == FEMUR:
-        top = np.flatnonzero(inside.any(axis=(0, 1)))[-1]
-        below = (top - np.arange(inside.shape[2])) * spacing  # mm below the top of the heads
-        shaft = 1 / (1 + np.exp(-(below - 105) / 8))
-        cortex = cortex + shaft * (palette.shaft_cortex - cortex)
-        marrow = marrow + shaft * (palette.shaft_marrow - marrow)
-        thickness = thickness + shaft * (palette.shaft_thickness - thickness)
-    share = np.clip((thickness * (1 + 0.25 * noise) - depth) / spacing + 0.5, 0, 1)
-    spongy = marrow * (1 + 0.22 * noise) + 25 * noise
-    # Spongy bone is denser towards the shell.
-    spongy = spongy + 0.25 * np.exp(-depth / 5) * (cortex - spongy)
-    value = spongy + share * (cortex * (1 + 0.08 * noise) - spongy)
-    scene.hu[box][inside] = value[inside]
-
-
-def _box(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice] | None:
-    """Bounding box of a mask with a margin of voxels; None if it is empty."""
-    found = []
-    for axis in range(3):
-        filled = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
-        if filled.size == 0:
-            return None
-        found.append(slice(max(0, filled[0] - margin), min(mask.shape[axis], filled[-1] + 1 + margin)))
-    return tuple(found)
-
-
-def _closed(mask: np.ndarray, radius: Sequence[int]) -> np.ndarray:
-    size = [2 * r + 1 for r in radius]
-    grown = _pooled(np.pad(mask, [(r, r) for r in radius]), size)
-    inner = ~_pooled(~grown, size)
-    return inner[tuple(slice(r, n + r) for r, n in zip(radius, mask.shape, strict=True))]
-
-
-def _pooled(mask: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    data = torch.from_numpy(mask).float()[None, None]
-    for axis, n in enumerate(size):
-        if n > 1:
-            window = [n if a == axis else 1 for a in range(3)]
-            data = functional.max_pool3d(data, window, 1, [w // 2 for w in window])
-    return data[0, 0].numpy() > 0.5
-
-
-def _dilated(mask: np.ndarray, radius: int) -> np.ndarray:
-    return _pooled(mask, [2 * radius + 1] * 3)
-
-
-def _eroded(mask: np.ndarray, radius: int) -> np.ndarray:
-    return ~_dilated(~mask, radius)
 
 
 def _smooth(data: np.ndarray) -> np.ndarray:

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import default_collate
 
-from .geometry import inside, mm_to_ijk
+from .geometry import inside, mm_to_ijk, spacing_of
 from .landmarks import read_landmarks
+from .painting import load_painting
 from .phantom import PelvisPhantom
 from .synthesis import PairRecipe, Source, correspondences, draw_pair
 from .volumes import load_volume, resample, standard_grid
@@ -21,7 +22,7 @@ from .volumes import load_volume, resample, standard_grid
 class LoadSourced(Transform):
     """Make a training item ready, once; what it returns can be cached.
 
-    ``{"volume": file}`` and ``{"phantom": seed}`` get a ``source`` to draw pairs from; ``{"fixed", "moving", "landmarks"}``
+    ``{"volume": file}``, ``{"labels", "mask", "seed"}`` and ``{"phantom": seed}`` get a ``source`` to draw pairs from; ``{"fixed", "moving", "landmarks"}``
     become volumes of one spacing with ``fixed_points`` and ``moving_points`` (N, 3) in RAS mm.
 
     Args:
@@ -34,10 +35,14 @@ class LoadSourced(Transform):
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
         """Return the loaded item."""
         if "volume" in data:
-            return {"source": Source.from_volume(load_volume(data["volume"]), self.spacings, name=str(data["volume"]))}
+            source = Source.from_volume(load_volume(data["volume"]), self.spacings, name=str(data["volume"]))
+            return {"source": source, "draw": data.get("draw", 0)}
+        if "labels" in data:
+            painting = load_painting(data["labels"], data["mask"], int(data["seed"]))
+            return {"source": Source.from_volume(painting, self.spacings, name=str(data["labels"])), "draw": data.get("draw", 0)}
         if "phantom" in data:
             session = PelvisPhantom(int(data["phantom"])).session("ebrt", spacing=(self.spacings[0],) * 3)
-            return {"source": Source.from_volume(session.volume, self.spacings, name=f"phantom {data['phantom']}")}
+            return {"source": Source.from_volume(session.volume, self.spacings, name=f"phantom {data['phantom']}"), "draw": data.get("draw", 0)}
         fixed, moving = load_volume(data["fixed"]), load_volume(data["moving"])
         landmarks = read_landmarks(data["landmarks"], fixed.affine, moving.affine)
         spacing = self.spacings[-1]
@@ -96,7 +101,11 @@ class PackQueriesd(Randomizable, MapTransform):
         self.queries = queries
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, Tensor]:
-        """Return ``image`` (2, I, J, K), ``queries`` (2, Q, 3) in voxels, ``label`` (2, Q, 4), ``sizes`` (2, 3), ``spacing``."""
+        """Return ``image`` (2, I, J, K), ``queries`` (2, Q, 3) in voxels, ``label`` (2, Q, 8) and ``sizes`` (2, 3).
+
+        A label is the target in voxels of the searched volume (3), whether it lies in its field (1), the query in voxels of
+        the asked volume (3), and the voxel size in mm (1).
+        """
         keys = ("fixed", "moving") if self.R.uniform() < 0.5 else ("moving", "fixed")
         volumes = [data[key] for key in keys]
         points = [data[f"{key}_points"] for key in keys]
@@ -113,13 +122,13 @@ class PackQueriesd(Randomizable, MapTransform):
             chosen = torch.as_tensor(chosen.astype(np.int64))
             has = (visible[asked] & visible[searched])[chosen]
             queries.append(voxels[asked][chosen])
-            labels.append(torch.cat([voxels[searched][chosen], has[:, None].to(torch.float64)], -1))
+            step = torch.full((len(chosen), 1), float(spacing_of(volumes[searched].affine)[0]), dtype=torch.float64)
+            labels.append(torch.cat([voxels[searched][chosen], has[:, None].double(), voxels[asked][chosen], step], -1))
         return {
             "image": torch.cat(pad_together([v.as_tensor()[None] for v in volumes]), 1)[0],
             "queries": torch.stack(queries).float(),
             "label": torch.stack(labels).float(),
             "sizes": torch.tensor([v.shape[1:] for v in volumes]),
-            "spacing": torch.as_tensor(float(volumes[1].affine[:3, 0].norm())),
         }
 
     def _draw(self, candidates: np.ndarray, count: int) -> np.ndarray:

@@ -6,23 +6,35 @@ problem: rigid parameter map, mutual information, adaptive stochastic gradient d
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from monai.data.itk_torch_bridge import metatensor_to_itk_image
 from torch import Tensor
-from torch.nn import functional
 
 from .errors import InputError
-from .geometry import apply_affine, as_affine, as_points, centre_mm, corners_mm, ijk_to_mm, lattice_ijk, mm_to_grid
-from .geometry import LPS_FROM_RAS, matrix_ras_to_lps, ras_to_lps, sample, spacing_of
+from .geometry import (
+    as_affine,
+    as_points,
+    centre_mm,
+    corners_mm,
+    ijk_to_mm,
+    lattice_ijk,
+    matrix_ras_to_lps,
+    mm_to_grid,
+    sample,
+    spacing_of,
+)
 from .rigid import RigidTransform
-from .volumes import resample, standard_grid
+from .volumes import make_volume, resample, standard_grid
 
-RESOLUTIONS, ITERATIONS, SAMPLES = 4, 500, 4096
+RESOLUTIONS, ITERATIONS, SAMPLES = 4, 500, 2048
 START_STEP_MM = 60.0
 
 
@@ -41,31 +53,31 @@ class PeerResult:
     note: str = ""
 
 
-Peer = Callable[[MetaTensor, MetaTensor, int], PeerResult]  # fixed, moving, seed
+Peer = Callable[[MetaTensor, MetaTensor, int, int], PeerResult]  # fixed, moving, seed, threads
 
 
-def identity(fixed: MetaTensor, moving: MetaTensor, seed: int = 0) -> PeerResult:
+def identity(fixed: MetaTensor, moving: MetaTensor, seed: int = 0, threads: int = 1) -> PeerResult:
     """Trust the two world frames as they are."""
     return PeerResult(RigidTransform.identity(), 0.0)
 
 
-def centres(fixed: MetaTensor, moving: MetaTensor, seed: int = 0) -> PeerResult:
+def centres(fixed: MetaTensor, moving: MetaTensor, seed: int = 0, threads: int = 1) -> PeerResult:
     """Lay the geometric centres of the two fields on each other."""
     start = time.perf_counter()
     return PeerResult(_shift(_centre(moving) - _centre(fixed)), time.perf_counter() - start)
 
 
-def elastix(fixed: MetaTensor, moving: MetaTensor, seed: int = 0, *, threads: int = 1) -> PeerResult:
+def elastix(fixed: MetaTensor, moving: MetaTensor, seed: int = 0, threads: int = 1) -> PeerResult:
     """Elastix rigid from aligned geometric centres, the smaller field as its fixed image: the peer to beat."""
     return _timed(lambda: _either_way(fixed, moving, _field(fixed) < _field(moving), seed, threads))
 
 
-def elastix_large_fixed(fixed: MetaTensor, moving: MetaTensor, seed: int = 0, *, threads: int = 1) -> PeerResult:
+def elastix_large_fixed(fixed: MetaTensor, moving: MetaTensor, seed: int = 0, threads: int = 1) -> PeerResult:
     """Elastix rigid from aligned geometric centres, the larger field as its fixed image."""
     return _timed(lambda: _either_way(fixed, moving, _field(fixed) >= _field(moving), seed, threads))
 
 
-def elastix_multistart(fixed: MetaTensor, moving: MetaTensor, seed: int = 0, *, threads: int = 1) -> PeerResult:
+def elastix_multistart(fixed: MetaTensor, moving: MetaTensor, seed: int = 0, threads: int = 1) -> PeerResult:
     """Elastix rigid from starts every 60 mm along the larger field, at half resolution; the best is finished at full.
 
     The best is the one of largest mutual information over the voxels of the smaller image.
@@ -83,7 +95,7 @@ PEERS: dict[str, Peer] = {
 
 
 def _timed(method: Callable[[], RigidTransform]) -> PeerResult:
-    _elastix_package()  # its import is no part of the time
+    elastix_package()
     start = time.perf_counter()
     try:
         result, note = method(), ""
@@ -93,12 +105,13 @@ def _timed(method: Callable[[], RigidTransform]) -> PeerResult:
 
 
 def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:160] if lines else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return re.sub(r"\(0x[0-9a-f]+\)", "", lines[-1])[:160]
 
 
-def _elastix_package():  # noqa: ANN202 (a module)
-    """The ``itk`` module with elastix in it.
+@cache
+def elastix_package():  # noqa: ANN201 (a module)
+    """The ``itk`` module with elastix in it; loaded whole, which takes seconds, so that no method's time includes it.
 
     Raises:
         InputError: itk-elastix is not installed.
@@ -106,7 +119,9 @@ def _elastix_package():  # noqa: ANN202 (a module)
     try:
         import itk
 
-        itk.ElastixRegistrationMethod  # noqa: B018 (a lazy attribute: loads the package)
+        image = itk.Image[itk.F, 3]
+        itk.ElastixRegistrationMethod[image, image]  # noqa: B018 (lazy: this loads it)
+        itk.image_from_array(np.zeros((2, 2, 2), dtype=np.float32))
     except (ImportError, AttributeError) as error:
         remedy = "pip install -r requirements-peers.txt, or leave the elastix methods out"
         raise InputError("methods", "the package itk-elastix", "no such package", remedy) from error
@@ -115,27 +130,20 @@ def _elastix_package():  # noqa: ANN202 (a module)
 
 def to_itk(volume: MetaTensor) -> object:
     """A volume (1, I, J, K) with a RAS affine as an ITK image: float32, LPS, voxel axes as they are."""
-    itk = _elastix_package()
-    # ITK's arrays run (k, j, i): the transposed view of a contiguous copy.
-    image = itk.image_from_array(np.ascontiguousarray(volume.as_tensor()[0].numpy().astype(np.float32).transpose(2, 1, 0)))
-    affine = torch.diag(torch.tensor(LPS_FROM_RAS, dtype=torch.float64)) @ as_affine(volume.affine)
-    spacing = spacing_of(affine)
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(affine[:3, 3].tolist())
-    image.SetDirection(itk.matrix_from_array((affine[:3, :3] / spacing).contiguous().numpy()))
-    return image
+    plain = make_volume(volume.as_tensor().cpu(), volume.affine)
+    return metatensor_to_itk_image(plain, channel_dim=0, dtype=np.float32)
 
 
 def _either_way(fixed: MetaTensor, moving: MetaTensor, straight: bool, seed: int, threads: int) -> RigidTransform:
     if straight:
-        return run_elastix(fixed, moving, _shift(_centre(moving) - _centre(fixed)), seed=seed, threads=threads)
-    return run_elastix(moving, fixed, _shift(_centre(fixed) - _centre(moving)), seed=seed, threads=threads).inverse()
+        return run_elastix(fixed, moving, seed=seed, threads=threads)
+    return run_elastix(moving, fixed, seed=seed, threads=threads).inverse()
 
 
 def run_elastix(
     asked: MetaTensor,
     other: MetaTensor,
-    start: RigidTransform,
+    start: RigidTransform | None = None,
     *,
     resolutions: int = RESOLUTIONS,
     iterations: int = ITERATIONS,
@@ -143,20 +151,30 @@ def run_elastix(
     seed: int = 0,
     threads: int = 1,
 ) -> RigidTransform:
-    """One elastix run from a start: ``asked`` is what elastix calls fixed; returns asked to other, RAS mm.
+    """One elastix run: ``asked`` is what elastix calls fixed; returns asked to other, RAS mm.
+
+    Args:
+        asked, other: volumes (1, I, J, K) in HU.
+        start: asked to other; elastix's own GeometricalCenter when left out.
+        resolutions, iterations, samples: of the pyramid, of each level, of each iteration.
+        seed: of the draws of samples.
+        threads: that elastix may use.
 
     Raises:
         RuntimeError: elastix gave up.
     """
-    itk = _elastix_package()
-    # The start goes into the other image's header, so that elastix begins at the identity about the asked image's centre,
-    # which is what its GeometricalCenter does when the start is aligned centres.
-    placed = MetaTensor(other.as_tensor(), affine=start.inverse().matrix @ as_affine(other.affine))
+    itk = elastix_package()
+    # A start goes into the other image's header: elastix then begins at the identity about the asked image's centre.
+    before = RigidTransform.identity() if start is None else start
+    placed = make_volume(other.as_tensor(), before.inverse().matrix @ as_affine(other.affine))
     parameters = itk.ParameterObject.New()
     settings = parameters.GetDefaultParameterMap("rigid", resolutions)
-    settings["AutomaticTransformInitialization"] = ["false"]
+    settings["AutomaticTransformInitialization"] = ["true" if start is None else "false"]
+    settings["AutomaticTransformInitializationMethod"] = ["GeometricalCenter"]
     settings["MaximumNumberOfIterations"] = [str(iterations)]
     settings["NumberOfSpatialSamples"] = [str(samples)]
+    # A small field fills little of a large one: elastix's own quarter would end most runs with the large as fixed.
+    settings["RequiredRatioOfValidSamples"] = ["0.05"]
     settings["RandomSeed"] = [str(seed + 1)]
     settings["WriteResultImage"] = ["false"]
     parameters.AddParameterMap(settings)
@@ -165,11 +183,11 @@ def run_elastix(
     method.SetLogToConsole(False)
     method.SetNumberOfThreads(threads)
     method.UpdateLargestPossibleRegion()
-    return start @ _euler_to_ras(dict(method.GetTransformParameterObject().GetParameterMap(0)))
+    return before @ _euler_to_ras(dict(method.GetTransformParameterObject().GetParameterMap(0)))
 
 
 def _euler_to_ras(result: dict[str, Sequence[str]]) -> RigidTransform:
-    """An elastix EulerTransform, ``q = Rz Rx Ry (p - c) + c + t`` in LPS (Rz Ry Rx with ComputeZYX), as a map in RAS mm."""
+    """An elastix EulerTransform, LPS ``q = Rz Rx Ry (p - c) + c + t`` (Rz Ry Rx with ComputeZYX), as a map in RAS."""
     x, y, z, *shift = (float(value) for value in result["TransformParameters"])
     centre = as_points([float(value) for value in result["CenterOfRotationPoint"]])
     rx, ry, rz = (
@@ -196,7 +214,7 @@ def _multistart(fixed: MetaTensor, moving: MetaTensor, seed: int, threads: int) 
         offset[axis] = (number - (count - 1) / 2) * START_STEP_MM
         start = _shift(_centre(large) + offset - _centre(small))
         try:
-            found = run_elastix(coarse_small, coarse_large, start, resolutions=3, samples=2048, seed=seed, threads=threads)
+            found = run_elastix(coarse_small, coarse_large, start, resolutions=3, seed=seed, threads=threads)
         except RuntimeError:  # this start lies too far off the patient
             continue
         score = mutual_information(coarse_small, coarse_large, found)
@@ -209,7 +227,7 @@ def _multistart(fixed: MetaTensor, moving: MetaTensor, seed: int, threads: int) 
 
 
 def mutual_information(asked: MetaTensor, other: MetaTensor, asked_to_other: RigidTransform, bins: int = 32) -> float:
-    """Mutual information (nats) of two images over the voxels of the first, air where the second ends (Wells et al. 1996)."""
+    """Mutual information (nats) of two images over the voxels of the first; air where the second ends."""
     points = asked_to_other(ijk_to_mm(lattice_ijk(asked.shape[1:]), asked.affine))
     where = mm_to_grid(points, other.affine, other.shape[1:])
     values = sample(other.as_tensor()[None] + 1000, where[None].float())[0, 0] - 1000

@@ -1,7 +1,7 @@
 """A procedural female pelvis in HU: EBRT and BT sessions of one patient with exact dense correspondence.
 
-``PelvisPhantom(seed)`` is one patient. Each session sees her in another pose, with other organ filling, in a world frame of its own;
-``correspond`` maps points between the worlds in closed form.
+``PelvisPhantom(seed)`` is one patient. Each session sees her in another pose, with other organ filling, in a world frame
+of its own; ``correspond`` maps points between the worlds in closed form.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from monai.data import MetaTensor
 from scipy import ndimage
 from torch import Tensor
 
-from .anatomy import Anatomy
+from .anatomy import LANDMARKS, Anatomy
 from .geometry import as_points, grid_affine
 from .phantom_applicator import Applicator
+from .phantom_canvas import index_box
 from .phantom_motion import Motion, draw_motion
-from .phantom_shapes import index_box
 from .rigid import RigidTransform
 
 AIR = -1000.0
@@ -86,7 +86,13 @@ class PelvisPhantom:
     def __init__(
         self, seed: int, length_mm: float = 360.0, turn_deg: float = 10.0, shift_mm: float = 300.0, motion: float = 1.0
     ) -> None:
-        self.seed, self.length_mm, self.turn_deg, self.shift_mm, self.motion = int(seed), length_mm, turn_deg, shift_mm, motion
+        self.seed, self.length_mm, self.turn_deg, self.shift_mm, self.motion = (
+            int(seed),
+            length_mm,
+            turn_deg,
+            shift_mm,
+            motion,
+        )
         self.anatomy = Anatomy(self.seed, CENTRE_Z - length_mm / 2 - 60, CENTRE_Z + length_mm / 2 + 60)
 
     def session(
@@ -116,13 +122,14 @@ class PelvisPhantom:
         rng = np.random.default_rng([self.seed, 1 + bt, number])
         turn = rng.uniform(-1, 1, 3) * (self.turn_deg if bt else min(self.turn_deg, 3.0)) / math.sqrt(3)
         origin = rng.uniform(-1, 1, 3) * self.shift_mm
-        pose = RigidTransform.about(torch.from_numpy(turn), torch.from_numpy(origin), torch.tensor([0.0, 0.0, CENTRE_Z]))
+        pose = RigidTransform.about(
+            torch.from_numpy(turn), torch.from_numpy(origin), torch.tensor([0.0, 0.0, CENTRE_Z])
+        )
         motions = draw_motion(rng, self.anatomy.scale, self.motion if bt or number else 0.0) if bt or number else []
         size, centre = self._field(rng, bt)
         step = np.broadcast_to(np.asarray(spacing, dtype=float), (3,))
         shape = tuple(int(round(s / d)) for s, d in zip(size, step, strict=True))
         affine = grid_affine(1.0, shape, torch.zeros(3, dtype=torch.float64))
-        affine[:3] *= 1.0
         affine[:3, :3] = torch.diag(torch.from_numpy(step.copy()))
         affine[:3, 3] = pose(torch.from_numpy(centre)[None])[0] - torch.from_numpy((np.asarray(shape) - 1) / 2 * step)
         tool = None
@@ -139,7 +146,11 @@ class PelvisPhantom:
     def _field(self, rng: np.random.Generator, bt: bool) -> tuple[np.ndarray, np.ndarray]:
         """Size (3,) of the field in mm and its centre (3,) in the patient's axes."""
         if not bt:
-            return np.array([500.0, 500.0, self.length_mm]), np.array([0, 0, CENTRE_Z]) + rng.uniform(-1, 1, 3) * [15, 25, 10]
+            return np.array([500.0, 500.0, self.length_mm]), np.array([0, 0, CENTRE_Z]) + rng.uniform(-1, 1, 3) * [
+                15,
+                25,
+                10,
+            ]
         width = rng.uniform(200, 280)
         size = np.array([width, width * rng.uniform(0.8, 1.0), rng.uniform(130, 180)])
         return size, np.array([0, -12, 25]) + rng.uniform(-1, 1, 3) * [20, 20, 25]
@@ -158,24 +169,30 @@ class PelvisPhantom:
         i, j, k = axes[0][:, None, None], axes[1][:, None], axes[2]
         a = matrix[:3].float()
         xyz = torch.stack([a[r, 0] * i + a[r, 1] * j + a[r, 2] * k + a[r, 3] for r in range(3)])
-        margin = 2.2 * float(np.linalg.norm(step)) + 3
+        diagonal = float(np.linalg.norm(step))
         hu = torch.full(shape, AIR)
-        reach = 250.0
-        box = index_box(xyz, (-reach, -190, -1e9), (reach, 230, 1e9), margin)
+        low, high = self.anatomy.bounds()
+        room = (15, 40 + 0.15 * max(self.length_mm / 2 - 120, 0), 0)  # for what motion does to the belly and the legs
+        box = index_box(
+            xyz,
+            [v - r for v, r in zip(low, room, strict=True)],
+            [v + r for v, r in zip(high, room, strict=True)],
+            diagonal,
+        )
         if box is None:
             return hu
         xyz = xyz[(slice(None), *box)]
         body_frame = xyz.clone() if tool is not None else xyz
         for motion in reversed(motions):
-            part = index_box(xyz, motion.low, motion.high, margin)
+            part = index_box(xyz, motion.low, motion.high, diagonal)
             if part is not None:
                 index = (slice(None), *part)
                 xyz[index] = motion.inverse(xyz[index])
-        edge = max(1.0, 0.8 * float(step.max()))
-        hu[box] = self.anatomy.paint(xyz, edge, margin)
+        edge = max(1.0, float(step.max()))
+        hu[box] = self.anatomy.paint(xyz, edge, diagonal)
         self._couch(rng, hu, affine, pose, step, bt)
         if tool is not None:
-            tool.paint(hu[box], body_frame, edge, noise)
+            tool.paint(hu[box], body_frame, edge, diagonal, noise)
         if noise:
             level = rng.uniform(12, 24) if bt else rng.uniform(8, 16)
             grains = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), 0.5, output=np.float32)
@@ -196,8 +213,8 @@ class PelvisPhantom:
             y = y - 55 * (x / wide).square()
         inside = torch.maximum((y + thick / 2).abs() - thick / 2, x.abs() - wide)
         edge = float(step.max())
-        core, shell = (-900.0, -120.0) if not curved else (-700.0, 30.0)
-        value = core + ((inside + 2.5) / edge + 0.5).clamp(0, 1) * (shell - core)
+        core, shell = (-900.0, rng.uniform(-60, 60)) if not curved else (-700.0, rng.uniform(20, 120))
+        value = core + ((inside + 3.5) / edge + 0.5).clamp(0, 1) * (shell - core)
         cover = (0.5 - inside / edge).clamp(0, 1)[..., None]
         air = (hu < -800).float() * cover
         hu += air * (value[..., None].float() - hu)

@@ -1,4 +1,4 @@
-"""A brachytherapy applicator in the phantom: tandem, ring or ovoids, packing, catheter balloon, and the streaks of its metal."""
+"""A brachytherapy applicator in the phantom: tandem, ring or ovoids, packing, and the streaks of its metal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .phantom_shapes import Canvas, Cone, Ellipsoid, Layer, Patch, smooth_line, tube
+from .phantom_canvas import Canvas, Layer, Patch
+from .phantom_shapes import Cone, Ellipsoid, smooth_line, tube
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Applicator:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, cervix: Tensor, fundus: Tensor, introitus: Tensor) -> Applicator:
-        """Lay an applicator through the cervix (3,) towards the fundus (3,), its shaft leaving at the introitus (3,)."""
+        """Lay an applicator through the cervix (3,) to the fundus (3,); its shaft leaves at the introitus (3,)."""
         c, f, o = (np.asarray(v, dtype=float) for v in (cervix, fundus, introitus))
         tip = c + (f - c) * rng.uniform(0.75, 0.95)
         below = c + (o - c) / np.linalg.norm(o - c) * 12
@@ -43,20 +44,25 @@ class Applicator:
         if rng.random() < 0.5:
             angles = np.linspace(0, 2 * np.pi, 17)
             radius = rng.uniform(13, 17)
-            ring = below + np.stack([radius * np.cos(angles), radius * np.sin(angles) * 0.9, 0.25 * radius * np.sin(angles)], -1)
+            ring = below + np.stack(
+                [radius * np.cos(angles), radius * np.sin(angles) * 0.9, 0.25 * radius * np.sin(angles)], -1
+            )
             caps = [Layer(tube(ring, [5.5] * 17), 120, 10)]
             metal += tube(ring, [2.0] * 17)
         else:
             spots = [below + [s * rng.uniform(15, 19), 0, -2] for s in (1, -1)]
             caps = [Layer([Ellipsoid(p, (10, 13, 11))], 140, 10) for p in spots]
             for p in spots:
-                metal += [Cone(p - [0, 0, 4], p + [0, 0, 6], 2.2, 2.2), Cone(p - [0, 0, 4], away + (p - below) * 0.3, 2.4, 2.4)]
+                metal += [
+                    Cone(p - [0, 0, 4], p + [0, 0, 6], 2.2, 2.2),
+                    Cone(p - [0, 0, 4], away + (p - below) * 0.3, 2.4, 2.4),
+                ]
         layers = [packing, *caps, Layer(metal, metal_hu, 0)]
         return cls(layers, metal, below, float(rng.uniform(60, 220)), float(rng.uniform(0, np.pi)))
 
-    def paint(self, hu: Tensor, xyz: Tensor, edge: float, streaks: bool) -> None:
+    def paint(self, hu: Tensor, xyz: Tensor, edge: float, step: float, streaks: bool) -> None:
         """Paint on HU (I, J, K) at coordinates (3, I, J, K), in place."""
-        canvas = Canvas(xyz, hu, torch.zeros(()).expand(hu.shape), edge, margin=14.0)
+        canvas = Canvas(xyz, hu, torch.zeros(()).expand(hu.shape), edge, step=step)
         if streaks:
             x, y, z = xyz[0] - self.centre[0], xyz[1] - self.centre[1], xyz[2] - self.centre[2]
             radius = (x * x + y * y).sqrt()

@@ -1,109 +1,20 @@
-"""Implicit shapes and the canvas they are painted on: how the phantom turns anatomy into Hounsfield units.
+"""Implicit shapes of the phantom's anatomy.
 
-Shapes are given in mm of the template anatomy (x right, y front, z head; the origin is midway between the hip joints) and answer
-with a signed distance in mm, negative inside, which is near enough to a true distance close to the surface.
+Each answers with a signed distance in mm, negative inside, which is near enough to a true distance close to the surface. Shapes
+are given in mm of the template anatomy (x right, y front, z head; the origin is midway between the hip joints).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-Box = tuple[slice, slice, slice]
-OUTSIDE = 99.0
-SEAM_HU = -75.0
-
-
-class Part(Protocol):
-    """A shape with a bounding box ``low`` .. ``high`` (3,) in mm."""
-
-    low: Sequence[float]
-    high: Sequence[float]
-
-    def distance(self, patch: Patch) -> Tensor:
-        """Signed distance in mm, negative inside, at a patch of the canvas."""
-
-
-@dataclass
-class Canvas:
-    """A volume under the brush.
-
-    Attributes:
-        xyz: template coordinates (3, I, J, K) of every voxel in mm, float32.
-        hu: the picture (I, J, K) in HU, float32, painted in place.
-        grain: smooth noise (I, J, K) of unit variance that belongs to the anatomy.
-        edge: width of a soft edge in mm (the partial volume effect).
-        fields: distances known everywhere (skin, fascia, cavity), mm, by name.
-    """
-
-    xyz: Tensor
-    hu: Tensor
-    grain: Tensor
-    edge: float
-    fields: dict[str, Tensor] = field(default_factory=dict)
-    margin: float = 10.0
-
-    def box(self, low: Sequence[float], high: Sequence[float]) -> Box | None:
-        """Voxels that may lie within template coordinates low .. high; None if there are none."""
-        return index_box(self.xyz, low, high, self.margin)
-
-    def patch(self, box: Box) -> Patch:
-        """The coordinates and known distances within a box of voxels."""
-        return Patch(self, box)
-
-
-class Patch:
-    """Coordinates ``x``, ``y``, ``z`` (i, j, k) in mm, ``grain``, and known distances, of a box of voxels."""
-
-    def __init__(self, canvas: Canvas, box: Box) -> None:
-        self.canvas, self.box = canvas, box
-        self.x, self.y, self.z = canvas.xyz[(slice(None), *box)]
-
-    def __getattr__(self, name: str) -> Tensor:
-        """A known distance by its name, or the grain."""
-        if name == "grain":
-            return self.canvas.grain[self.box]
-        try:
-            return self.canvas.fields[name][self.box]
-        except KeyError:
-            raise AttributeError(name) from None
-
-
-def index_box(xyz: Tensor, low: Sequence[float], high: Sequence[float], margin: float, stride: int = 4) -> Box | None:
-    """Voxel ranges of coordinates (3, I, J, K) that hold every point within low .. high, found on every fourth voxel.
-
-    ``margin`` (mm) has to exceed half the distance of the voxels that are looked at.
-    """
-    coarse = xyz[:, ::stride, ::stride, ::stride]
-    hit = None
-    for axis in range(3):
-        if low[axis] > -1e5:
-            test = coarse[axis] > low[axis] - margin
-            hit = test if hit is None else hit & test
-        if high[axis] < 1e5:
-            test = coarse[axis] < high[axis] + margin
-            hit = test if hit is None else hit & test
-    shape = xyz.shape[1:]
-    if hit is None:
-        return tuple(slice(0, n) for n in shape)
-    box = []
-    for axis, n in enumerate(shape):
-        line = hit
-        for other in (2, 1, 0):
-            if other != axis:
-                line = line.any(other)
-        where = line.nonzero()
-        if not len(where):
-            return None
-        box.append(slice(max(int(where[0]) * stride - stride + 1, 0), min(int(where[-1]) * stride + stride, n)))
-    return tuple(box)
+from .phantom_canvas import Patch
 
 
 @dataclass(frozen=True)
@@ -166,7 +77,7 @@ def smooth_line(points: Sequence[Sequence[float]], steps: int = 4) -> np.ndarray
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """An ellipsoid: centre and radii (3,) in mm, tipped about the x axis by ``tip`` and turned about z by ``turn`` (radians)."""
+    """An ellipsoid: centre and radii (3,) in mm, tipped about x by ``tip``, then turned about z by ``turn`` (radians)."""
 
     centre: Sequence[float]
     radii: Sequence[float]
@@ -203,7 +114,7 @@ class Ellipsoid:
 
 @dataclass(frozen=True)
 class Drum:
-    """An elliptic cylinder with a waist (a vertebral body, a disc): centre, radii (x, y), height in mm, tip about x in radians."""
+    """An elliptic cylinder with a waist (a vertebra, a disc): centre, radii (x, y), height in mm, tip about x in radians."""
 
     centre: Sequence[float]
     radii: Sequence[float]
@@ -259,121 +170,3 @@ class Block:
         for nx, ny, nz, offset in self.planes:
             out = torch.maximum(out, nx * patch.x.abs() + ny * patch.y + nz * patch.z - offset)
         return out
-
-
-@dataclass
-class Layer:
-    """One tissue: parts joined smoothly, cut and clipped, then painted over what is there.
-
-    Attributes:
-        parts: shapes; their union, rounded over ``blend`` mm where they meet.
-        value: HU; with a cortex, that of the marrow.
-        grain: standard deviation in HU of the texture.
-        cortex: HU of the outer shell of ``shell`` mm; None for none.
-        cuts: shapes taken away.
-        clip: names and offsets (mm) of known distances that bound the tissue: stay where distance + offset < 0.
-        keep: further shapes to stay within.
-        seam: width in mm of a film of fat round the tissue, over what lies there.
-    """
-
-    parts: Sequence[Part]
-    value: float
-    grain: float = 8.0
-    blend: float = 0.0
-    cortex: float | None = None
-    shell: float = 2.0
-    cuts: Sequence[Part] = ()
-    clip: Sequence[tuple[str, float]] = ()
-    keep: Sequence[Part] = ()
-    seam: float = 0.0
-
-    @property
-    def low(self) -> np.ndarray:
-        """Lower corner (3,) in mm."""
-        return np.min([part.low for part in self.parts], axis=0) - self.blend / 2 - self.seam
-
-    @property
-    def high(self) -> np.ndarray:
-        """Upper corner (3,) in mm."""
-        return np.max([part.high for part in self.parts], axis=0) + self.blend / 2 + self.seam
-
-    def paint(self, canvas: Canvas) -> None:
-        """Paint the tissue on a canvas."""
-        box = canvas.box(self.low, self.high)
-        if box is None:
-            return
-        patch = canvas.patch(box)
-        if len(self.parts) == 1:
-            distance = self.parts[0].distance(patch)
-        else:
-            distance = torch.full(canvas.hu[box].shape, OUTSIDE)
-            for part in self.parts:
-                _join(canvas, distance, box, part, self.blend)
-        for part in self.cuts:
-            inner = _within(canvas, box, part)
-            if inner is not None:
-                view = distance[_relative(inner, box)]
-                torch.maximum(view, -part.distance(canvas.patch(inner)), out=view)
-        for part in self.keep:
-            distance = torch.maximum(distance, part.distance(patch))
-        for name, offset in self.clip:
-            distance = torch.maximum(distance, getattr(patch, name) + offset)
-        value: Tensor | float = self.value + self.grain * patch.grain
-        if self.cortex is not None:
-            depth = ((distance + self.shell) / canvas.edge + 0.5).clamp_(0, 1)
-            value = value + depth * (self.cortex - value)
-        hu = canvas.hu[box]
-        if self.seam:
-            cover = (0.5 - (distance - self.seam) / canvas.edge).clamp_(0, 1)
-            hu += cover * (SEAM_HU - hu)
-        cover = (0.5 - distance / canvas.edge).clamp_(0, 1)
-        hu += cover * (value - hu)
-
-
-def _within(canvas: Canvas, box: Box, part: Part, reach: float = 0.0) -> Box | None:
-    found = canvas.box([v - reach for v in part.low], [v + reach for v in part.high])
-    if found is None:
-        return None
-    both = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(found, box, strict=True))
-    return both if all(s.stop > s.start for s in both) else None
-
-
-def _relative(inner: Box, box: Box) -> Box:
-    return tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(inner, box, strict=True))
-
-
-def _join(canvas: Canvas, distance: Tensor, box: Box, part: Part, blend: float) -> None:
-    inner = _within(canvas, box, part, blend)
-    if inner is None:
-        return
-    view, new = distance[_relative(inner, box)], part.distance(canvas.patch(inner))
-    if blend:
-        rounding = ((blend - (view - new).abs()).clamp_min_(0) / blend).square_() * (blend / 4)
-        torch.sub(torch.minimum(view, new), rounding, out=view)
-    else:
-        torch.minimum(view, new, out=view)
-
-
-def look_up(
-    table: Tensor, coordinates: Sequence[Tensor], low: Sequence[float], high: Sequence[float], beyond: str = "border"
-) -> Tensor:
-    """Linear interpolation in a table (C, n1, ..., nd) with d = 1, 2 or 3 and nodes from low to high.
-
-    Args:
-        table: values at nodes, the first and last on ``low`` and ``high``.
-        coordinates: d tensors of one shape S.
-        low, high: coordinates of the first and the last node.
-        beyond: "border" (constant outside the nodes) or "reflection".
-
-    Returns:
-        (C, *S) in the dtype of the coordinates.
-    """
-    shape, dtype = coordinates[0].shape, coordinates[0].dtype
-    scaled = [(c.reshape(-1) - a) * (2 / (b - a)) - 1 for c, a, b in zip(coordinates, low, high, strict=True)]
-    values = table.to(dtype)
-    if len(scaled) == 1:
-        values, scaled = values[:, None], [torch.zeros_like(scaled[0]), *scaled]
-    where = torch.stack(scaled[::-1], -1)
-    where = where[(None,) * (len(scaled))]
-    out = functional.grid_sample(values[None], where, padding_mode=beyond, align_corners=True)
-    return out.reshape(len(table), *shape)

@@ -1,8 +1,8 @@
 """Evaluation cases: a reference CT and a second scan of the same patient whose true position is known.
 
-The reference stays as it is in its file (couch, field and resolution), with a little noise. The moving scan is rendered from
-the patient without couch through an exact ``Motion``, gets a look of its own, the voxels of a small-field scanner, and a
-world frame that says nothing about where it lies. A real pair with landmarks becomes a case of the same form.
+The reference stays as it is in its file (couch, field and resolution), with a little noise. The moving scan is rendered
+from the patient without couch through an exact ``Motion``, gets a look of its own, the voxels of a small-field scanner,
+and a world frame that says nothing about where it lies. A real pair with landmarks becomes a case of the same form.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from torch import Tensor
 
 from . import appearance
+from .deformation import SmoothDeformation
 from .errors import InputError
-from .geometry import as_affine, as_points, centre_mm, corners_mm, inside, lattice_ijk, ijk_to_mm, spacing_of
+from .geometry import as_points, centre_mm, corners_mm, ijk_to_mm, inside, lattice_ijk, spacing_of
 from .landmarks import PairedLandmarks
 from .metrics import tre_mm
 from .rigid import RigidTransform, fit_rigid
 from .synthesis import AIR, Grid, Motion, PairRecipe, body_points, dress, random_turn, render
-from .deformation import SmoothDeformation
 from .volumes import body_mask, make_volume, resample, standard_grid, to_orientation_ras
 
 
@@ -70,10 +70,10 @@ class EvaluationCase:
         seed: of the draw.
         fixed, moving: volumes (1, I, J, K) in HU, in world frames that have nothing to do with each other.
         motion: exact map from moving to fixed points, RAS mm; None for a real pair.
-        body_fixed_mm, body_moving_mm: (N, 3) corresponding points for the TRE: tissue of the moving scan in the common field.
+        body_fixed_mm, body_moving_mm: (N, 3) corresponding points for the TRE: moving tissue in the common field.
         best_rigid: fixed to moving, least squares on these points: no rigid map does better.
         best_rigid_mm: its mean TRE.
-        start_mm, turn_deg: the centre's offset and the rotation angle from aligned geometric centres to the best rigid map.
+        start_mm, turn_deg: the centre's offset and the angle from aligned geometric centres to the best rigid map.
         overlap: fraction of the moving field inside the fixed one; NaN for a real pair.
     """
 
@@ -183,7 +183,7 @@ def _as_planned(volume: MetaTensor, has_couch: bool, random: np.random.RandomSta
 
 
 def _as_scanned(data: Tensor, grid: Grid, shift: Tensor, orientation: str, name: str) -> MetaTensor:
-    """A dressed scan (I, J, K) in slices of ``SLICE_MM``, its centre moved to ``shift``, its axes stored in another order."""
+    """A dressed scan (I, J, K) in slices of ``SLICE_MM``, centred on ``shift``, its axes stored in another order."""
     spacing = spacing_of(grid.affine)
     steps = torch.tensor([float(spacing[0]), float(spacing[1]), SLICE_MM], dtype=torch.float64)
     extent = spacing * torch.tensor(grid.shape, dtype=torch.float64)
@@ -192,22 +192,22 @@ def _as_scanned(data: Tensor, grid: Grid, shift: Tensor, orientation: str, name:
     affine[:3, 3] = -steps * (torch.tensor(shape, dtype=torch.float64) - 1) / 2
     scan = resample(make_volume(data[None], grid.affine), affine, shape, outside=AIR).as_tensor()[0].round()
     affine[:3, 3] += shift
-    stored = nib.orientations.axcodes2ornt(orientation)
-    turned = nib.orientations.apply_orientation(scan.numpy(), stored_from_ras(stored))
-    back = nib.orientations.inv_ornt_aff(stored_from_ras(stored), tuple(shape))
-    meta = {"name": name, "sha256": "", "filename_or_obj": name, "original_shape": turned.shape, "orientation": orientation}
-    volume = make_volume(torch.from_numpy(np.ascontiguousarray(turned))[None], affine @ torch.from_numpy(back), meta)
-    volume.meta["original_spacing"] = tuple(spacing_of(volume.affine).tolist())
-    return volume
-
-
-def stored_from_ras(stored: np.ndarray) -> np.ndarray:
-    """Nibabel's (3, 2) table that takes RAS voxel axes to those of an orientation."""
-    return nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), stored)
+    order = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(orientation))
+    stored = np.ascontiguousarray(apply_orientation(scan.numpy(), order))
+    affine = affine @ torch.from_numpy(inv_ornt_aff(order, tuple(shape)))
+    meta = {"name": name, "sha256": "", "filename_or_obj": name, "orientation": orientation}
+    meta |= {"original_shape": stored.shape, "original_spacing": tuple(spacing_of(affine).tolist())}
+    return make_volume(torch.from_numpy(stored)[None], affine, meta)
 
 
 def _case(
-    regime: str, seed: int, fixed: MetaTensor, moving: MetaTensor, motion: Motion | None, fixed_mm: Tensor, moving_mm: Tensor
+    regime: str,
+    seed: int,
+    fixed: MetaTensor,
+    moving: MetaTensor,
+    motion: Motion | None,
+    fixed_mm: Tensor,
+    moving_mm: Tensor,
 ) -> EvaluationCase:
     """Add what follows from the points: the best rigid map, its TRE, and how far off aligned centres start."""
     best = RigidTransform(fit_rigid(fixed_mm, moving_mm))

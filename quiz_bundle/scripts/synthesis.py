@@ -16,7 +16,7 @@ from torch import Tensor
 
 from . import appearance
 from .deformation import SmoothDeformation
-from .geometry import apply_affine, as_affine, as_points, centre_mm, grid_affine, ijk_to_mm, lattice_ijk, sample
+from .geometry import apply_affine, as_affine, as_points, centre_mm, grid_affine, ijk_to_mm, lattice_ijk, sample, spacing_of
 from .rigid import RigidTransform, rotation_matrix
 from .volumes import body_mask, resample, standard_grid
 
@@ -61,14 +61,13 @@ class Source:
 
     @classmethod
     def from_volume(cls, volume: MetaTensor, spacings: Sequence[float] = (2.5, 5.0), name: str = "") -> Source:
-        """Resample a CT (1, I, J, K) in HU to each spacing and take its couch away."""
+        """Resample a CT (1, I, J, K) in HU to each spacing, cut it to the body and its surroundings, take its couch away."""
         scans, patients = {}, {}
         for spacing in spacings:
             scan = resample(volume, *standard_grid(volume, spacing), outside=AIR)
             mask = body_mask(scan)
-            patient = torch.where(mask[None], scan.as_tensor(), torch.tensor(AIR))
-            scans[spacing] = scan
-            patients[spacing] = MetaTensor(patient, affine=scan.affine)
+            patient = MetaTensor(torch.where(mask[None], scan.as_tensor(), torch.tensor(AIR)), affine=scan.affine)
+            scans[spacing], patients[spacing] = (cut_to(v, mask, margin_mm=60.0) for v in (scan, patient))
         return cls(scans, patients, name)
 
 
@@ -158,6 +157,20 @@ def body_points(volume: MetaTensor, count: int, random: np.random.RandomState, t
         return torch.zeros(0, 3, dtype=torch.float64)
     chosen = voxels[torch.as_tensor(random.randint(len(voxels), size=count))].to(torch.float64)
     return ijk_to_mm(chosen + torch.as_tensor(random.uniform(-0.5, 0.5, (count, 3))), volume.affine)
+
+
+def cut_to(volume: MetaTensor, mask: Tensor, margin_mm: float) -> MetaTensor:
+    """Cut a volume (1, I, J, K) to the box of a mask (I, J, K) and a margin round it; the affine follows."""
+    if not mask.any():
+        return volume
+    margin = torch.ceil(margin_mm / spacing_of(volume.affine)).long()
+    where = mask.nonzero()
+    low = (where.amin(0) - margin).clamp_min(0)
+    high = torch.minimum(where.amax(0) + 1 + margin, torch.tensor(mask.shape))
+    affine = as_affine(volume.affine).clone()
+    affine[:3, 3] = ijk_to_mm(low[None], affine)[0]
+    part = volume.as_tensor()[:, low[0] : high[0], low[1] : high[1], low[2] : high[2]]
+    return MetaTensor(part.contiguous(), affine=affine)
 
 
 def random_turn(max_turn: float, random: np.random.RandomState) -> Tensor:

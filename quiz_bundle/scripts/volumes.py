@@ -289,8 +289,8 @@ def body_mask(volume: MetaTensor, threshold: float = -300.0) -> Tensor:
         threshold = (threshold - low) / (high - low)
     # Opening with a cube about 10 mm wide removes the shell of a couch; the volume's faces do not erode.
     radius = [max(1, round(5.0 / float(step))) for step in spacing_of(affine)]
-    dense = (data > threshold).float()[None].cpu()
-    opened = (_dilate(-_dilate(-dense, radius), radius) > 0.5)[0, 0]
+    dense = (data[0] > threshold).cpu()
+    opened = _dilate(~_dilate(~dense, radius), radius)
     parts, count = ndimage.label(opened.numpy())
     if count == 0:
         return torch.zeros(data.shape[1:], dtype=torch.bool)
@@ -310,13 +310,16 @@ def body_mask(volume: MetaTensor, threshold: float = -300.0) -> Tensor:
     return torch.from_numpy(~outer[gaps])
 
 
-def _dilate(data: Tensor, radius: Sequence[int]) -> Tensor:
-    """Largest value (B, C, I, J, K) in a box of 2 r + 1 voxels, one axis at a time; outside counts for nothing."""
+def _dilate(mask: Tensor, radius: Sequence[int]) -> Tensor:
+    """Grow a mask (I, J, K) by a box of 2 r + 1 voxels, one axis at a time; outside counts for nothing."""
     for axis, r in enumerate(radius):
-        size, margin = [1, 1, 1], [0, 0, 0]
-        size[axis], margin[axis] = 2 * r + 1, r
-        data = functional.max_pool3d(data, size, 1, margin)
-    return data
+        grown, length = mask.clone(), mask.shape[axis]
+        for shift in range(1, min(r, length - 1) + 1):
+            rest = length - shift
+            grown.narrow(axis, 0, rest).logical_or_(mask.narrow(axis, shift, rest))
+            grown.narrow(axis, shift, rest).logical_or_(mask.narrow(axis, 0, rest))
+        mask = grown
+    return mask
 
 
 class LoadVolumed(MapTransform):

@@ -1,0 +1,31 @@
+"""Option values as the command line hands them over, checked: one parser for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .errors import InputError
+
+
+def as_bool(name: str, value: object) -> bool:
+    """True or false from a boolean or its name in any case.
+
+    Raises:
+        InputError: anything else.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    raise InputError(name, "true or false", repr(value), f"write --{name} true or --{name} false")
+
+
+def as_choice(name: str, value: object, choices: Sequence[str]) -> str:
+    """One of the given words.
+
+    Raises:
+        InputError: anything else.
+    """
+    if value not in choices:
+        raise InputError(name, f"one of {', '.join(choices)}", repr(value), f"change --{name}")
+    return str(value)

@@ -1,0 +1,109 @@
+"""Stage 6, second half: move the fitted rigid map to where the intensities agree best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.data import MetaTensor
+from torch import Tensor
+
+from .geometry import apply_affine, as_affine, inside, sample
+from .rigid import RigidTransform, rotation_matrix
+from .similarity import global_ncc
+from .volumes import resample, standard_grid
+
+
+def refine_rigid(
+    start: RigidTransform,
+    fixed: MetaTensor,
+    moving: MetaTensor,
+    points_mm: Tensor,
+    levels: Sequence[float] = (5.0, 2.5),
+    steps: int = 12,
+    region: Tensor | None = None,
+) -> tuple[RigidTransform, float]:
+    """Maximise the correlation of the two scans over points of the moving body, coarse to fine, by L-BFGS.
+
+    Args:
+        start: fixed to moving, RAS mm.
+        fixed, moving: standardised volumes (1, I, J, K), values in [0, 1].
+        points_mm: (N, 3) where they are compared, RAS mm in the moving volume.
+        levels: voxel sizes in mm of the pyramid.
+        steps: L-BFGS iterations a level.
+        region: (N,) bool, points that count; all when left out.
+
+    Returns:
+        The refined transform and the correlation it reaches, [-1, 1] (-1 where nothing overlaps).
+    """
+    backward = start.inverse()
+    points_mm = points_mm if region is None else points_mm[region]
+    if len(points_mm) < 100:
+        return start, -1.0
+    reached = -1.0
+    for spacing in levels:
+        pair = [resample(v, *standard_grid(v, spacing), outside=0.0) for v in (fixed, moving)]
+        backward, reached = _ascend(backward, *pair, points_mm, steps)
+    return backward.inverse(), reached
+
+
+def correlation(transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor, points_mm: Tensor) -> float:
+    """Correlation of the scans at moving points (N, 3) in mm under a fixed-to-moving map, over those inside the fixed field."""
+    values = _values(moving, points_mm)
+    seen = transform.inverse()(points_mm)
+    weight = inside(seen, fixed.affine, fixed.shape[1:])
+    if weight.sum() < 100:
+        return -1.0
+    return float(global_ncc(_values(fixed, seen), values, weight[None].float())[0])
+
+
+def _to_grid(volume: MetaTensor) -> Tensor:
+    """Matrix (4, 4) from RAS mm to the volume's grid."""
+    size = torch.tensor(volume.shape[1:], dtype=torch.float64)
+    matrix = torch.linalg.inv(as_affine(volume.affine))
+    matrix[:3] *= 2 / size[:, None]
+    matrix[:3, 3] += 1 / size - 1
+    return matrix
+
+
+def _values(volume: MetaTensor, points_mm: Tensor) -> Tensor:
+    """Intensities (1, N) at points (N, 3) in mm."""
+    grid = apply_affine(_to_grid(volume), points_mm).float()
+    return sample(volume.as_tensor()[None], grid[None], "bilinear", "border")[:, 0]
+
+
+def _ascend(
+    backward: RigidTransform, fixed: MetaTensor, moving: MetaTensor, points_mm: Tensor, steps: int
+) -> tuple[RigidTransform, float]:
+    """L-BFGS on a turn about the points' middle and a shift; moving to fixed."""
+    wanted = _values(moving, points_mm)
+    at = backward(points_mm)
+    middle = at.mean(0)
+    arm = float((at - middle).norm(dim=-1).mean().clamp_min(1.0))  # makes a turn and a shift of one unit equally far
+    to_grid, image = _to_grid(fixed), fixed.as_tensor()[None]
+    offsets = (at - middle).float()
+    parameters = torch.zeros(6, requires_grad=True)
+    optimizer = torch.optim.LBFGS([parameters], lr=1.0, max_iter=steps, line_search_fn="strong_wolfe", tolerance_change=1e-6)
+
+    def loss() -> Tensor:
+        rotation = rotation_matrix(parameters[:3] * 10 / arm)
+        placed = offsets @ rotation.T + parameters[3:] * 10 + middle.float()
+        grid = apply_affine(to_grid, placed)
+        weight = (grid.detach().abs() <= 1).all(-1).float()
+        if weight.sum() < 100:
+            return parameters.sum() * 0
+        return -global_ncc(sample(image, grid[None], "bilinear", "border")[:, 0], wanted, weight[None])[0]
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    with torch.no_grad():
+        reached = -float(loss())
+        rotation = rotation_matrix((parameters[:3] * 10 / arm).double())
+        shift = (parameters[3:] * 10).double()
+    step = RigidTransform.from_parts(rotation, middle - rotation @ middle + shift)
+    return step @ backward, reached

@@ -1,0 +1,291 @@
+"""A pair from files to result, stage by stage: load, standardise, ask and match, filter and fit, refine, assess."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from torch import Tensor
+
+from .assess import assess, gather, no_fit
+from .geometry import inside, mm_to_ijk
+from .landmarks import PairedLandmarks, read_landmarks, read_points
+from .matcher import Matcher
+from .metrics import landmark_report
+from .network import QuizNet
+from .options import as_bool, as_choice
+from .queries import ask, select
+from .refine import correlation, refine_rigid
+from .result import Answers, Registration
+from .resume import load_weights
+from .rigid import RigidTransform
+from .search import Fit, SearchSettings, fit_matches, search, zoom
+from .volumes import load_volume, standardise
+
+BUNDLE = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user can choose for a registration; checked when made.
+
+    Attributes:
+        transform: "rigid" or "translation" (the paper's mean displacement).
+        refine: move the fitted map to where the intensities agree.
+        seed: of all draws.
+        amp: bfloat16 in the network.
+        search: how the pair is searched.
+        window: HU that become 0 and 1.
+    """
+
+    transform: str = "rigid"
+    refine: bool = True
+    seed: int = 0
+    amp: bool = False
+    search: SearchSettings = field(default_factory=SearchSettings)
+    window: tuple[float, float] = (-600.0, 600.0)
+
+    def __post_init__(self) -> None:
+        as_choice("transform", self.transform, ("rigid", "translation"))
+        object.__setattr__(self, "refine", as_bool("refine", self.refine))
+        object.__setattr__(self, "amp", as_bool("amp", self.amp))
+        object.__setattr__(self, "window", (float(self.window[0]), float(self.window[1])))
+
+    @classmethod
+    def of(cls, search: Mapping[str, object] | None = None, **options: object) -> Options:
+        """From a config's plain values."""
+        return cls(search=SearchSettings(**(search or {})), **options)  # type: ignore[arg-type]
+
+
+class Stopwatch:
+    """Seconds per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._begin = time.perf_counter()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what happens inside under a stage's name."""
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+    def total(self) -> dict[str, float]:
+        """All stages and ``total``."""
+        return {**self.seconds, "total": time.perf_counter() - self._begin}
+
+
+def load_network(bundle: Path = BUNDLE, device: str | torch.device = "cpu") -> QuizNet:
+    """The network of ``configs/inference.json`` with the shipped weights, in evaluation mode.
+
+    Raises:
+        InputError: the weights are missing or those of another network.
+    """
+    parser = ConfigParser()
+    parser.read_config(bundle / "configs" / "inference.json")
+    settings = {k: v for k, v in parser.get("network_def").items() if k != "_target_"}
+    network = QuizNet(**settings)
+    load_weights(network, bundle / "models" / "model.pt")
+    return network.to(device).eval()
+
+
+def weights_sha256(network: torch.nn.Module) -> str:
+    """Hash of a network's weights, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def register(
+    fixed: str | Path | MetaTensor,
+    moving: str | Path | MetaTensor,
+    *,
+    network: QuizNet | None = None,
+    options: Options | None = None,
+    queries: str | Path | None = None,
+    queries_in: str = "fixed",
+    landmarks: str | Path | Sequence[str] | PairedLandmarks | None = None,
+    fixed_region: str | Path | MetaTensor | None = None,
+    moving_labels: str | Path | MetaTensor | None = None,
+) -> Registration:
+    """Register a moving CT to a fixed one.
+
+    Args:
+        fixed, moving: files, or volumes (1, I, J, K) in HU with their affines.
+        network: of ``load_network`` when left out.
+        options: see ``Options``.
+        queries: file of points to look up in the fixed (or, with ``queries_in``, the moving) image.
+        queries_in: "fixed" or "moving".
+        landmarks: corresponding points to measure the error at; never used in the fit.
+        fixed_region: mask on the fixed image; matches inside it make the fit.
+        moving_labels: label map on the moving image, carried over to the fixed grid by the report.
+
+    Returns:
+        The result that ``report.write_outputs`` writes; a registration that failed has ``verdict.accepted`` False.
+
+    Raises:
+        InputError: an input is bad.
+    """
+    watch = Stopwatch()
+    network = network or load_network()
+    options = options or Options()
+    with watch.stage("load"):
+        case = load_case(
+            {
+                "fixed": fixed,
+                "moving": moving,
+                "queries": queries,
+                "queries_in": queries_in,
+                "landmarks": landmarks,
+                "fixed_region": fixed_region,
+                "moving_labels": moving_labels,
+            }
+        )
+    with watch.stage("standardise"):
+        pair = [standardise(case[key], options.search.spacing, options.window) for key in ("fixed", "moving")]
+    generator = torch.Generator().manual_seed(options.seed)
+    with watch.stage("match"):
+        found = search(network, *pair, options.search, generator, options.amp)
+    return conclude(case, pair, found, network, options, generator, watch)
+
+
+def load_case(inputs: Mapping[str, object]) -> dict[str, object]:
+    """Load whatever of a case is still a path; ``landmarks`` and ``queries`` become points in RAS mm."""
+    case = dict(inputs)
+    for key in ("fixed", "moving", "fixed_region", "moving_labels"):
+        if case.get(key) is not None and not isinstance(case[key], Tensor):
+            case[key] = load_volume(case[key])
+    fixed, moving = case["fixed"], case["moving"]
+    marks = case.get("landmarks")
+    if marks is not None and not isinstance(marks, PairedLandmarks):
+        case["landmarks"] = read_landmarks(marks, _file_affine(fixed), _file_affine(moving))
+    as_choice("queries_in", case.get("queries_in") or "fixed", ("fixed", "moving"))
+    if case.get("queries") is not None and not isinstance(case["queries"], tuple):
+        case["queries"] = read_points(case["queries"])
+    return case
+
+
+def _file_affine(volume: MetaTensor) -> Tensor:
+    return torch.as_tensor(volume.meta.get("original_affine", volume.affine))
+
+
+def conclude(
+    case: Mapping[str, object],
+    pair: Sequence[MetaTensor],
+    found: Fit,
+    network: QuizNet,
+    options: Options,
+    generator: torch.Generator,
+    watch: Stopwatch,
+) -> Registration:
+    """From matches to the result: stages 6 and 7, landmarks and queries.
+
+    Args:
+        case: of ``load_case``.
+        pair: the standardised volumes.
+        found: what ``search`` returned.
+    """
+    fixed, moving = case["fixed"], case["moving"]
+    with watch.stage("fit"):
+        matches, transform = found.matches, found.transform
+        if case.get("fixed_region") is not None:
+            matches = select(matches, in_region(matches.fixed_mm, case["fixed_region"]))
+        if case.get("fixed_region") is not None or options.transform != "rigid":
+            threshold = options.search.threshold * found.spacing
+            transform, matches = fit_matches(matches, threshold, generator, options.transform)
+    if transform is None:
+        verdict = no_fit(found.asked)
+    else:
+        points = ask(pair[1], 40_000, generator)
+        if options.refine and options.transform == "rigid":
+            with watch.stage("refine"):
+                transform = refine(transform, matches, pair, points, case.get("fixed_region"))
+        with watch.stage("assess"):
+            reached = correlation(transform, *pair, points)
+            verdict = assess(gather(transform, matches, found.asked, fixed, moving, reached))
+    marks = case.get("landmarks")
+    answers = None
+    if case.get("queries") is not None:
+        with watch.stage("queries"):
+            answers = answer(case["queries"], case.get("queries_in") or "fixed", pair, network, transform, options)
+    return Registration(
+        fixed=fixed,
+        moving=moving,
+        fixed_to_moving=transform,
+        matches=matches,
+        verdict=verdict,
+        seconds=watch.total(),
+        device=str(next(network.parameters()).device),
+        weights_sha256=weights_sha256(network),
+        landmarks=None if marks is None else landmark_report(transform, marks, fixed, moving),
+        landmark_points=marks,
+        answers=answers,
+        moving_labels=case.get("moving_labels"),
+        options={
+            "transform": options.transform,
+            "refine": options.refine,
+            "seed": options.seed,
+            "amp": options.amp,
+            "queries_in": case.get("queries_in") or "fixed",
+        },
+    )
+
+
+def refine(
+    start: RigidTransform,
+    matches: object,
+    pair: Sequence[MetaTensor],
+    points_mm: Tensor,
+    fixed_region: MetaTensor | None,
+) -> RigidTransform:
+    """Refine by intensities, unless that leaves the matches behind."""
+    region = None if fixed_region is None else in_region(start.inverse()(points_mm), fixed_region)
+    refined, _ = refine_rigid(start, *pair, points_mm, region=region)
+    return refined
+
+
+def in_region(points_mm: Tensor, region: MetaTensor) -> Tensor:
+    """Whether points (N, 3) in RAS mm lie in a mask (1, I, J, K); bool (N,)."""
+    voxels = mm_to_ijk(points_mm, region.affine).round().long()
+    size = torch.tensor(region.shape[1:])
+    known = inside(points_mm, region.affine, region.shape[1:])
+    i, j, k = torch.minimum(voxels.clamp_min(0), size - 1).unbind(-1)
+    return known & (region.as_tensor()[0, i, j, k] > 0.5)
+
+
+def answer(
+    queries: tuple[list[str], Tensor],
+    queries_in: str,
+    pair: Sequence[MetaTensor],
+    network: QuizNet,
+    transform: RigidTransform | None,
+    options: Options,
+) -> Answers:
+    """Look points up with the matcher, zoomed on the found place if there is one; NaN where there is no answer."""
+    labels, asked = queries
+    backward = queries_in == "moving"
+    settings = options.search
+    zoomed = None if transform is None else zoom(*pair, transform, settings)
+    volumes = list(zoomed) if zoomed else list(pair)
+    matcher = Matcher(network, *volumes, amp=options.amp)
+    here, there = volumes[::-1] if backward else volumes
+    rows = matcher.one_way(asked, backward)
+    points = rows.fixed_mm if backward else rows.moving_mm
+    known = inside(asked, here.affine, here.shape[1:]) & inside(points, there.affine, there.shape[1:])
+    known &= (rows.cycle_error_mm <= settings.cycle_limit * matcher.spacing_mm) & (rows.confidence >= 0.3)
+    rigid = torch.full_like(asked, torch.nan)
+    if transform is not None:
+        rigid = (transform.inverse() if backward else transform)(asked)
+    return Answers(labels, asked, torch.where(known[:, None], points, torch.nan), rows.confidence, rigid)
+
+

@@ -1,0 +1,125 @@
+"""A training that can stop at any moment: everything it needs to go on, and the best weights so far."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import EarlyStopping
+from torch import nn
+
+from .errors import InputError
+
+
+def load_weights(network: nn.Module, path: str | Path) -> None:
+    """Load a state dict into a network, every key of it and nothing else.
+
+    Raises:
+        InputError: the file is missing, is not a state dict, or is one of another network.
+    """
+    if not Path(path).is_file():
+        raise InputError(path, "a file of weights", "no such file", "train first, or name another with --pretrained")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    except (RuntimeError, AttributeError, EOFError, ValueError, KeyError) as error:
+        found = str(error).strip().splitlines()[0][:160]
+        raise InputError(path, "the weights of this network", found, "use the config they were trained with") from error
+    except Exception as error:  # torch.load raises pickle errors of several kinds
+        raise InputError(path, "a state dict saved by torch", type(error).__name__, "name another file") from error
+
+
+def save_atomically(content: object, path: Path) -> None:
+    """torch.save that leaves the old file or the new one, never half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(path.suffix + ".part")
+    torch.save(content, partial)
+    os.replace(partial, path)
+
+
+class Resume:
+    """Keeps the best weights and a checkpoint from which training goes on as if it had never stopped.
+
+    ``model.pt`` is the state dict of the best validation so far (lower is better); ``resume.pt`` holds network, optimizer,
+    schedule, epoch, random states, and that best value, so that a worse model cannot overwrite it after a restart.
+
+    Args:
+        folder: where both files go.
+        network: what ``model.pt`` is the state dict of.
+        objects: further named things with ``state_dict`` and ``load_state_dict`` (optimizer, schedule, early stop).
+        rank: only rank 0 writes.
+    """
+
+    def __init__(self, folder: str | Path, network: nn.Module, objects: Mapping[str, object], rank: int = 0) -> None:
+        self.folder, self.network, self.objects, self.rank = Path(folder), network, dict(objects), rank
+        self.best = math.inf
+
+    def attach(self, trainer: Engine, evaluator: Engine) -> None:
+        """Load ``resume.pt`` if it is there; write it after every epoch, ``model.pt`` after every best validation."""
+        trainer.add_event_handler(Events.STARTED, self._load)
+        evaluator.add_event_handler(Events.COMPLETED, self._keep_best)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+
+    def _keep_best(self, evaluator: Engine) -> None:
+        value = next(iter(evaluator.state.metrics.values()))
+        if value < self.best:
+            self.best = float(value)
+            if self.rank == 0:
+                save_atomically(self.network.state_dict(), self.folder / "model.pt")
+
+    def _save(self, trainer: Engine) -> None:
+        if self.rank:
+            return
+        kind, keys, position, has_gauss, gauss = np.random.get_state()
+        state = {
+            "network": self.network.state_dict(),
+            "objects": {name: thing.state_dict() for name, thing in self.objects.items()},
+            "epoch": trainer.state.epoch,
+            "iteration": trainer.state.iteration,
+            "best": self.best,
+            "torch_random": torch.get_rng_state(),
+            "numpy_random": [kind, torch.as_tensor(keys.astype(np.int64)), position, has_gauss, gauss],
+        }
+        save_atomically(state, self.folder / "resume.pt")
+
+    def _load(self, trainer: Engine) -> None:
+        path = self.folder / "resume.pt"
+        if not path.is_file():
+            return
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.network.load_state_dict(state["network"])
+        for name, thing in self.objects.items():
+            thing.load_state_dict(state["objects"][name])
+        trainer.state.epoch, trainer.state.iteration = state["epoch"], state["iteration"]
+        self.best = state["best"]
+        torch.set_rng_state(state["torch_random"])
+        kind, keys, position, has_gauss, gauss = state["numpy_random"]
+        np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+        trainer.logger.info("resumed after epoch %d, best validation %.3f", state["epoch"], self.best)
+
+
+def start(network: nn.Module, pretrained: str | Path | None) -> None:
+    """Start from given weights, if any (fine-tuning); a ``resume.pt`` in the output folder takes precedence later."""
+    if pretrained:
+        load_weights(network, pretrained)
+
+
+class EarlyStop(EarlyStopping):
+    """Ignite's early stopping on a lower-is-better key metric, whose count survives a restart.
+
+    Args:
+        patience: validations without a better value before training stops.
+        trainer: the engine to stop.
+    """
+
+    def __init__(self, patience: int, trainer: Engine) -> None:
+        super().__init__(patience, lambda engine: -next(iter(engine.state.metrics.values())), trainer)
+
+    def attach(self, evaluator: Engine) -> None:
+        """Count after each validation."""
+        evaluator.add_event_handler(Events.COMPLETED, self)

@@ -1,0 +1,143 @@
+"""Stages 4 to 6 on one pair: a coarse pass over everything, then a second one zoomed on what the first found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from monai.data import MetaTensor
+
+from .geometry import as_affine, corners_mm, mm_to_ijk
+from .matcher import Matcher
+from .network import QuizNet
+from .queries import believable
+from .result import Matches
+from .rigid import RigidTransform, fit_robust, fit_translation
+from .volumes import resample, standard_grid
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How a pair is searched; lengths in mm.
+
+    Attributes:
+        spacing: voxel size of the zoomed pass; the standardised volumes have it.
+        coarse_spacing: voxel size of the pass over the whole of both volumes.
+        queries: points asked in each volume and pass.
+        margin: how far beyond the found place the second pass looks.
+        cycle_limit: largest cycle error, in voxels of the pass.
+        threshold: distance to the fit within which a match is an inlier, in voxels of the pass.
+        zoom_passes: number of zoomed passes; 0 answers from the coarse pass.
+    """
+
+    spacing: float = 2.5
+    coarse_spacing: float = 5.0
+    queries: int = 1500
+    margin: float = 30.0
+    cycle_limit: float = 4.0
+    threshold: float = 4.0
+    zoom_passes: int = 1
+
+
+@dataclass
+class Fit:
+    """Matches and the map they give.
+
+    Attributes:
+        transform: fixed to moving, RAS mm; None when the matches fix no map.
+        matches: with their inliers marked.
+        asked: number of matches before the filters.
+        spacing: voxel size of the pass they come from, mm.
+    """
+
+    transform: RigidTransform | None
+    matches: Matches
+    asked: int
+    spacing: float
+
+
+def fit_matches(
+    matches: Matches, threshold_mm: float, generator: torch.Generator, transform: str = "rigid"
+) -> tuple[RigidTransform | None, Matches]:
+    """Fit a map to matches and mark its inliers; None when they are too few or lie on a line.
+
+    Args:
+        matches: after the filters.
+        threshold_mm: distance within which a match agrees.
+        generator: source of the robust fit's draws.
+        transform: "rigid", or "translation" for the paper's mean displacement (over the inliers of the robust fit).
+    """
+    nothing = replace(matches, inlier=torch.zeros(len(matches), dtype=torch.bool))
+    if len(matches) < 3:
+        return None, nothing
+    try:
+        fitted, inlier = fit_robust(
+            matches.fixed_mm, matches.moving_mm, matches.confidence, threshold_mm=threshold_mm, generator=generator
+        )
+    except ValueError:
+        return None, nothing
+    if not inlier.any():
+        return None, nothing
+    if transform == "translation":
+        kept = inlier
+        fitted = RigidTransform(fit_translation(matches.fixed_mm[kept], matches.moving_mm[kept]))
+    return fitted, replace(matches, inlier=inlier)
+
+
+def search(
+    network: QuizNet,
+    fixed: MetaTensor,
+    moving: MetaTensor,
+    settings: SearchSettings,
+    generator: torch.Generator,
+    amp: bool = False,
+) -> Fit:
+    """Find matches between two standardised volumes (1, I, J, K) of ``settings.spacing``, values in [0, 1].
+
+    The fit here is always rigid; it steers the zoom. What kind of map is handed out is decided later.
+    """
+    coarse = [resample(v, *standard_grid(v, settings.coarse_spacing), outside=0.0) for v in (fixed, moving)]
+    fit = _pass(Matcher(network, *coarse, amp=amp), settings, generator)
+    for _ in range(settings.zoom_passes):
+        if fit.transform is None:
+            break
+        zoomed = zoom(fixed, moving, fit.transform, settings)
+        if zoomed is None:
+            break
+        closer = _pass(Matcher(network, *zoomed, amp=amp), settings, generator)
+        if closer.transform is None or closer.matches.inlier.sum() < 0.25 * fit.matches.inlier.sum():
+            break
+        fit = closer
+    return fit
+
+
+def _pass(matcher: Matcher, settings: SearchSettings, generator: torch.Generator) -> Fit:
+    spacing = matcher.spacing_mm
+    found = matcher.match(settings.queries, generator)
+    kept = believable(found, settings.cycle_limit * spacing)
+    transform, kept = fit_matches(kept, settings.threshold * spacing, generator)
+    return Fit(transform, kept, len(found), spacing)
+
+
+def zoom(
+    fixed: MetaTensor, moving: MetaTensor, transform: RigidTransform, settings: SearchSettings
+) -> tuple[MetaTensor, MetaTensor] | None:
+    """Cut both volumes to where they meet under a map, turned alike; None where they do not meet.
+
+    The moving volume is sampled on the fixed one's axes as the map lays them, so the network sees the pair aligned as far
+    as the map is right; the affines tell where every voxel truly lies.
+    """
+    shape = torch.tensor(fixed.shape[1:], dtype=torch.float64)
+    corners = mm_to_ijk(transform.inverse()(corners_mm(moving.affine, moving.shape[1:])), fixed.affine)
+    margin = settings.margin / settings.spacing
+    low = (corners.amin(0) - margin).clamp_min(-0.5).round()
+    high = torch.minimum(corners.amax(0) + margin, shape - 0.5).round()
+    size = tuple(int(n) for n in (high - low))
+    if min(size) < 16:
+        return None
+    affine = as_affine(fixed.affine).clone()
+    affine[:3, 3] += affine[:3, :3] @ low
+    return (
+        resample(fixed, affine, size, outside=0.0),
+        resample(moving, transform.matrix @ affine, size, outside=0.0),
+    )
