@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -189,27 +190,29 @@ def test_real_pair_with_landmarks(ct_file, tmp_path):
     assert summary[0]["median_best_rigid_mm"] == pytest.approx(0, abs=1e-6)
 
 
-def test_quiz_methods_ask_register(ct_file, tmp_path, monkeypatch):
-    """Each variant passes its options on, and its verdict comes into the row."""
-    from types import ModuleType, SimpleNamespace
-
+def test_quiz_variants_and_stale_weights(ct_file, tmp_path, monkeypatch):
+    """Each variant passes its options on and its verdict comes into the row; rows of other weights are done again."""
     asked = []
 
-    def register(fixed, moving, **options):
-        asked.append(options)
+    def register(fixed, moving, network, options):
+        asked.append((options.refine, options.transform, options.seed))
         verdict = SimpleNamespace(accepted=False, expected_tre_mm=12.5, reasons=["too few matches"])
         found = peers.centres(fixed, moving).fixed_to_moving
         return SimpleNamespace(fixed_to_moving=found, verdict=verdict, seconds={"total": 1.5})
 
-    module = ModuleType("scripts.register")
-    module.register = register
-    monkeypatch.setitem(sys.modules, "scripts.register", module)
-    methods = list(benchmark.QUIZ_OPTIONS)
-    summary = run_benchmark(str(ct_file), cases=1, methods=methods, output_dir=str(tmp_path / "out"), threads=1)
-    assert [(o["refine"], o.get("transform")) for o in asked] == [(False, None), (False, "translation"), (True, None)]
+    monkeypatch.setattr(benchmark, "register", register)
+    options = {"cases": 1, "seed": 4, "output_dir": str(tmp_path / "out"), "threads": 1}
+    first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    summary = run_benchmark(str(ct_file), methods=list(benchmark.QUIZ), network=first, **options)
+    assert asked == [(False, "rigid", 4), (False, "translation", 4), (True, "rigid", 4)]
     assert all(s["accepted"] == 0 and s["median_seconds"] == 1.5 for s in summary)
     row = read(tmp_path / "out" / "cases.csv")[0]
     assert (row["accepted"], row["expected_tre_mm"], row["note"]) == ("0", "12.5", "too few matches")
+    run_benchmark(str(ct_file), methods=["quiz", "centres"], network=first, **options)
+    assert len(asked) == 3
+    run_benchmark(str(ct_file), methods="quiz", network=second, **options)
+    assert len(asked) == 4
+    assert [r["method"] for r in read(tmp_path / "out" / "cases.csv")] == ["centres", "quiz"]
 
 
 def test_wilson_interval():

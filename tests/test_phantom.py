@@ -10,6 +10,15 @@ from scripts.phantom_motion import Belly, Growth, Legs, Swirl, draw_motion
 SPACING = 5.0
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Thousands of small operations are slower on many threads when the machine is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def patient():
     return PelvisPhantom(3)
@@ -95,7 +104,7 @@ def test_landmarks_correspond_and_lie_in_bone(ebrt, bt):
     for name, point in ebrt.landmarks.items():
         hu = hu_at(ebrt, point + near)
         if name == "pubic_symphysis":  # cartilage between two bones
-            assert hu.max() > 300 and hu_at(ebrt, point[None]) > 40
+            assert hu.max() > 200 and hu_at(ebrt, point[None]) > 40
         else:
             assert hu_at(ebrt, point[None]) > 150 or hu.max() > 300, name
     assert ebrt.landmarks["asis_right"][0] - ebrt.landmarks["asis_left"][0] > 180
@@ -112,11 +121,11 @@ def test_bones_move_as_one(patient):
 
 
 def test_tissues_have_their_hounsfield_units(patient):
-    session = patient.session("ebrt", 0, 2.5, noise=False)
+    session = patient.session("ebrt", 0, 4.0, noise=False)
     hu = session.volume.as_tensor()
     assert hu.dtype == torch.float32 and hu.min() >= -1024 and hu.max() <= 3071
-    assert session.volume.shape == (1, 200, 200, 144)
-    assert torch.allclose(session.volume.affine[:3, :3], 2.5 * torch.eye(3, dtype=torch.float64))
+    assert session.volume.shape == (1, 125, 125, 90)
+    assert torch.allclose(session.volume.affine[:3, :3], 4.0 * torch.eye(3, dtype=torch.float64))
     share = {
         "air": (hu < -900), "fat": (hu > -140) & (hu < -70), "soft": (hu > 0) & (hu < 90), "bone": hu > 300,
     }  # fmt: skip
@@ -157,10 +166,11 @@ def test_the_seed_decides():
 
     first = volume(5)
     assert torch.equal(first, volume(5))
-    assert volume(5, 1).shape != first.shape or not torch.equal(first, volume(5, 1))
+    other = volume(5, 1)
+    assert other.shape != first.shape or not torch.equal(first, other)
     references = [PelvisPhantom(seed).session("ebrt", 0, 10.0, noise=False) for seed in (5, 6)]
     assert (references[0].volume - references[1].volume).abs().mean() > 20
-    scales = np.array([PelvisPhantom(seed).anatomy.scale for seed in range(8)])
+    scales = np.array([PelvisPhantom(seed).anatomy.scale for seed in range(5)])
     assert np.ptp(scales, axis=0).min() > 0.03
 
 

@@ -1,7 +1,7 @@
 """Bones of the phantom from the knee to the sacrum as painted layers.
 
 All numbers are mm in the template frame of ``phantom_canvas``; they describe an average adult woman and were set by
-hand after textbook proportions and pictures. Every seed moves the control points a little, left and right independently.
+hand after textbook proportions and pictures. Every seed moves the control points a little, left and right by themselves.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def flip(points: Sequence[Sequence[float]], side: int) -> np.ndarray:
 class Wing:
     """The iliac wing: a bent plate x = f(y, z) with an outline in (y, z), thick at crest, hip and sacroiliac joint.
 
-    With ``inner`` and ``outer`` (mm) given it is instead the soft tissue lying on the plate between two offsets from its
-    middle, towards the side of the body.
+    With a ``slab`` (two offsets in mm from the plate's middle, outwards) it is instead the muscle that lies on the plate
+    between them, ``trim`` mm short of the rim.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ RIM_LOW, RIM_HIGH = (-112.0, -6.0), (72.0, 162.0)
 
 
 def outline_distance(outline: np.ndarray) -> Tensor:
-    """Signed distance (1, n_y, n_z) in mm to a closed polygon of (y, z) points, every 2 mm between RIM_LOW and RIM_HIGH."""
+    """Signed distance (1, n_y, n_z) in mm to a closed polygon of (y, z) points, every 2 mm from RIM_LOW to RIM_HIGH."""
     axes = [np.arange(a, b + 1e-6, 2.0) for a, b in zip(RIM_LOW, RIM_HIGH, strict=True)]
     p = np.stack(np.meshgrid(*axes, indexing="ij"), -1)[:, :, None]
     a, b = outline, np.roll(outline, -1, 0)
@@ -192,7 +192,7 @@ def pelvis(rng: np.random.Generator, side: int, wing: tuple[np.ndarray, Tensor],
 
 
 class Opening:
-    """The mouth of the acetabulum: everything within 40 mm of the joint's centre that lies beyond a plane facing out, forward and down."""
+    """The mouth of the acetabulum: all near the joint's centre beyond a plane that faces out, forward and down."""
 
     def __init__(self, side: int, head: np.ndarray) -> None:
         self.side, self.head = side, head

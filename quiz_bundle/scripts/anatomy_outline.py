@@ -76,7 +76,7 @@ class Outline:
         self.table = torch.from_numpy(np.stack(rows)).float()
 
     def ring(self, angle: np.ndarray, z: np.ndarray, inset: float) -> np.ndarray:
-        """Points (n, 3) in mm, ``inset`` mm within the fascia, at angles (n,) from the patient's right to her front (radians)."""
+        """Points (n, 3) in mm, ``inset`` mm within the fascia, at angles (n,) from her right to her front (radians)."""
         nodes = np.linspace(self.low, self.high, self.table.shape[1])
         a, front, back, square = (np.interp(z, nodes, self.table[i].numpy()) for i in (0, 1, 2, -1))
         u, v = np.cos(angle), np.sin(angle)
@@ -92,7 +92,7 @@ class Outline:
         return [-wide, self.flat, -1e6], [wide, ahead, 1e6]
 
     def fields(self, canvas: Canvas) -> None:
-        """Write the distances (I, J, K) skin, fascia, cavity, wall (of the belly), rump (gluteus maximus) and thigh in mm."""
+        """Write the distances (I, J, K) in mm: skin, fascia, inside (its negative), cavity, wall, rump, thigh."""
         x, y, z = canvas.xyz
         a, f, b, fat_a, fat_f, fat_b, leg_x, leg_y, leg_a, leg_b, fat_leg, square = look_up(
             self.table, (z,), (self.low,), (self.high,)

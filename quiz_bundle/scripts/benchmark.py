@@ -20,8 +20,10 @@ from tqdm import tqdm
 from .benchmark_table import REAL, machine, markdown, summarise
 from .errors import InputError
 from .landmarks import read_datalist, read_landmarks
+from .network import QuizNet
 from .peers import PEERS, Peer, PeerResult, elastix_package
 from .regimes import REGIMES, EvaluationCase, draw_case, real_case
+from .register import Options, load_network, register, weights_sha256
 from .rigid import angle_deg
 from .volumes import load_volume
 
@@ -45,10 +47,11 @@ COLUMNS = (
     "turn_deg",
     "overlap",
     "threads",
+    "weights",
     "note",
 )
 KEY = ("volume", "regime", "seed", "method")
-QUIZ_OPTIONS: dict[str, dict] = {
+QUIZ: dict[str, dict] = {  # what the variants ask of register
     "quiz_matches": {"refine": False},
     "quiz_translation": {"refine": False, "transform": "translation"},
     "quiz": {"refine": True},
@@ -60,11 +63,12 @@ def run_benchmark(
     regimes: str | Sequence[str] = ("R1",),
     cases: int = 40,
     output_dir: str = "eval/benchmark",
-    methods: str | Sequence[str] = ("centres", "elastix", *QUIZ_OPTIONS),
+    methods: str | Sequence[str] = ("centres", "elastix", *QUIZ),
     datalist: str | None = None,
     seed: int = 0,
     threads: int = 2,
-    device: str | None = None,
+    device: str = "cpu",
+    network: QuizNet | None = None,
 ) -> list[dict]:
     """Run every method on the same cases; writes ``cases.csv`` and ``summary.md`` into ``output_dir``.
 
@@ -73,11 +77,12 @@ def run_benchmark(
         regimes: names in ``regimes.REGIMES``.
         cases: number of cases; their seeds are ``seed``, ``seed`` + 1, ...
         output_dir: made if it is not there.
-        methods: names in ``peers.PEERS`` and ``QUIZ_OPTIONS``.
+        methods: names in ``peers.PEERS`` and ``QUIZ``.
         datalist: JSON of real pairs with landmarks; its "test" section.
         seed: of the first case.
         threads: CPU threads for each method.
-        device: for QUIZ; its own choice when left out.
+        device: for QUIZ.
+        network: for QUIZ, on its device; the shipped weights when left out.
 
     Returns:
         One dictionary per regime and method, see ``summarise``.
@@ -86,7 +91,7 @@ def run_benchmark(
         InputError: nothing to run on, an unknown regime or method, a package not installed, a file that is no CT.
     """
     volumes = [volume] if isinstance(volume, str | Path) else list(volume or [])
-    regimes, methods = _names("regimes", regimes, REGIMES), _names("methods", methods, {**PEERS, **QUIZ_OPTIONS})
+    regimes, methods = _names("regimes", regimes, REGIMES), _names("methods", methods, {**PEERS, **QUIZ})
     if not volumes and not datalist:
         raise InputError("volume", "a CT file, or a datalist of real pairs", "neither", "give --volume or --datalist")
     if any(name.startswith("elastix") for name in methods):
@@ -94,6 +99,11 @@ def run_benchmark(
     folder = Path(output_dir)
     table = folder / "cases.csv"
     rows = _read_rows(table)
+    weights = ""
+    if any(name in QUIZ for name in methods):
+        network = network or load_network(device=device)
+        weights = weights_sha256(network)[:12]
+        rows = [row for row in rows if row["method"] not in QUIZ or row["weights"] == weights]
     done = {tuple(row[column] for column in KEY) for row in rows}
     real_pairs = read_datalist(datalist).get("test", []) if datalist else []
     plan = [(file, regime, seed + number) for file in volumes for regime in regimes for number in range(cases)]
@@ -110,8 +120,9 @@ def run_benchmark(
             for method in todo:
                 bar.set_postfix_str(f"{name[1]} {name[2]} {method}")
                 start = time.process_time()
-                result = _run(method, case, threads, device)
+                result = _run(method, case, threads, network)
                 spent = {"cpu_seconds": _number(time.process_time() - start), "threads": str(threads)}
+                spent["weights"] = weights if method in QUIZ else ""
                 row = dict(zip(KEY, (*name, method), strict=True)) | _measure(case, result) | spent
                 csv.DictWriter(stream, COLUMNS, lineterminator="\n").writerow(row)
                 stream.flush()
@@ -127,12 +138,14 @@ def _check_same(table: Path, name: tuple[str, str, str], case: EvaluationCase, r
     """Refuse to mix results of different cases under one name: another CT of that name, another version of the draws.
 
     Raises:
-        InputError: the best rigid map of an earlier row differs by more than 2 %.
+        InputError: an earlier row started from another place, or had another best rigid map.
     """
     for row in rows:
-        before = float(row["best_rigid_mm"])
-        if tuple(row[column] for column in KEY[:3]) == name and abs(before - case.best_rigid_mm) > 0.02 * before + 1e-6:
-            found = f"{' '.join(name)} with a best rigid TRE of {before:.3f} mm, now {case.best_rigid_mm:.3f} mm"
+        start, best = float(row["start_mm"]), float(row["best_rigid_mm"])
+        differs = abs(start - case.start_mm) > 0.5 or abs(best - case.best_rigid_mm) > 0.05 * best + 1e-6
+        if tuple(row[column] for column in KEY[:3]) == name and differs:
+            found = f"{' '.join(name)} starting at {start:.1f} mm, now {case.start_mm:.1f} mm (best {best:.2f} mm, "
+            found += f"now {case.best_rigid_mm:.2f} mm)"
             raise InputError(table, "results on the same cases", found, "move it away or name another output_dir")
 
 
@@ -172,15 +185,13 @@ def _cases(
         yield real_case(_pair_name(pair), fixed, moving, landmarks)
 
 
-def _run(method: str, case: EvaluationCase, threads: int, device: str | None) -> tuple[PeerResult, dict]:
+def _run(method: str, case: EvaluationCase, threads: int, network: QuizNet | None) -> tuple[PeerResult, dict]:
     """A method's result, and what it says about itself."""
     if method in PEERS:
         peer: Peer = PEERS[method]
         return peer(case.fixed, case.moving, case.seed, threads), {}
-    from .register import register
-
-    options = {"device": device} if device else {}
-    found = register(case.fixed, case.moving, seed=case.seed, **QUIZ_OPTIONS[method], **options)
+    options = Options.of(seed=case.seed, **QUIZ[method])
+    found = register(case.fixed, case.moving, network=network, options=options)
     says = {"accepted": int(found.verdict.accepted), "expected_tre_mm": _number(found.verdict.expected_tre_mm)}
     return PeerResult(found.fixed_to_moving, found.seconds["total"], "; ".join(found.verdict.reasons)), says
 

@@ -62,8 +62,8 @@ def fit_to_tensor(fit: Fit) -> MetaTensor:
 
 
 def tensor_to_matches(pred: Tensor) -> Matches:
-    """Rows of ``fit_to_tensor`` (9, M) as matches."""
-    rows = torch.as_tensor(pred).as_subclass(Tensor).double().cpu().T
+    """Rows of ``fit_to_tensor``, (9, M) or a batch of one, as matches."""
+    rows = torch.as_tensor(pred).as_subclass(Tensor).double().cpu().reshape(ROWS, -1).T
     return Matches(rows[:, :3], rows[:, 3:6], rows[:, 6], rows[:, 7], rows[:, 8] > 0.5)
 
 
@@ -83,6 +83,8 @@ class PackPaird(MapTransform):
         """Return the dictionary with the image in it and without the two volumes."""
         fixed, moving = (data[key] for key in self.keys)
         rest = {key: value for key, value in data.items() if key not in self.keys}
+        if "watch" in rest:
+            rest["watch"].lap("standardise")
         return {**rest, self.output: pack_pair(fixed, moving)}
 
 

@@ -43,12 +43,12 @@ class MatchLoss(nn.Module):
 
         Args:
             found: answers of each direction, D of them.
-            label: (B, D, Q, 8) as ``pairs.PackQueriesd`` makes it; the target and its presence are used.
+            label: (B, D, Q, 13) as ``pairs.PackQueriesd`` makes it; the target and its presence are used.
         """
         return torch.stack([self.one_way(f, label[:, d]) for d, f in enumerate(found)]).mean()
 
     def one_way(self, found: Found, label: Tensor) -> Tensor:
-        """Loss of one direction, label (B, Q, 8)."""
+        """Loss of one direction, label (B, Q, 13)."""
         target, answered = label[..., :3].float(), label[..., 3].float()
         count = answered.sum().clamp_min(1)
         error = found.points - target

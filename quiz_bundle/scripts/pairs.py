@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import torch
-from monai.transforms import MapTransform, Randomizable, Transform
+from monai.transforms import Compose, MapTransform, Randomizable, Transform
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import default_collate
@@ -22,27 +22,29 @@ from .volumes import load_volume, resample, standard_grid
 class LoadSourced(Transform):
     """Make a training item ready, once; what it returns can be cached.
 
-    ``{"volume": file}``, ``{"labels", "mask", "seed"}`` and ``{"phantom": seed}`` get a ``source`` to draw pairs from; ``{"fixed", "moving", "landmarks"}``
-    become volumes of one spacing with ``fixed_points`` and ``moving_points`` (N, 3) in RAS mm.
+    ``{"volume": file}``, ``{"labels", "mask", "seed"}`` and ``{"phantom": seed}`` get a ``source`` to draw pairs from;
+    ``{"fixed", "moving", "landmarks"}`` become volumes of one spacing (the largest) with ``fixed_points`` and
+    ``moving_points`` (N, 3) in RAS mm.
 
     Args:
         spacings: voxel sizes (mm) that the recipes use.
     """
 
-    def __init__(self, spacings: Sequence[float] = (5.0, 2.5)) -> None:
+    def __init__(self, spacings: Sequence[float] = (6.0, 3.0)) -> None:
         self.spacings = sorted(float(s) for s in spacings)
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
         """Return the loaded item."""
-        if "volume" in data:
-            source = Source.from_volume(load_volume(data["volume"]), self.spacings, name=str(data["volume"]))
+        kind = next((kind for kind in ("volume", "labels", "phantom") if kind in data), None)
+        if kind == "volume":
+            volume = load_volume(data["volume"])
+        elif kind == "labels":
+            volume = load_painting(data["labels"], data["mask"], int(data["seed"]))
+        elif kind == "phantom":
+            volume = PelvisPhantom(int(data["phantom"])).session("ebrt", spacing=(self.spacings[0],) * 3).volume
+        if kind:
+            source = Source.from_volume(volume, self.spacings, name=f"{kind} {data[kind]}")
             return {"source": source, "draw": data.get("draw", 0)}
-        if "labels" in data:
-            painting = load_painting(data["labels"], data["mask"], int(data["seed"]))
-            return {"source": Source.from_volume(painting, self.spacings, name=str(data["labels"])), "draw": data.get("draw", 0)}
-        if "phantom" in data:
-            session = PelvisPhantom(int(data["phantom"])).session("ebrt", spacing=(self.spacings[0],) * 3)
-            return {"source": Source.from_volume(session.volume, self.spacings, name=f"phantom {data['phantom']}"), "draw": data.get("draw", 0)}
         fixed, moving = load_volume(data["fixed"]), load_volume(data["moving"])
         landmarks = read_landmarks(data["landmarks"], fixed.affine, moving.affine)
         spacing = self.spacings[-1]
@@ -76,21 +78,33 @@ class DrawPaird(Randomizable, Transform):
         self.chances, self.points, self.frozen = chances / chances.sum(), points, frozen
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
-        """Return ``fixed`` and ``moving`` (1, I, J, K) in HU and their true ``fixed_points``, ``moving_points`` in mm."""
+        """Return ``fixed`` and ``moving`` (1, I, J, K) in HU and their true ``fixed_points``, ``moving_points`` in mm.
+
+        ``drawn`` tells ``ForRealPairs`` that chance has had its share already.
+        """
         if "source" not in data:
             return dict(data)
         random = np.random.RandomState(int(data.get("draw", 0))) if self.frozen else self.R
         recipe = self.recipes[random.choice(len(self.recipes), p=self.chances)]
         pair = draw_pair(data["source"], recipe, random)
         fixed_mm, moving_mm = correspondences(pair, self.points, random)
-        return {"fixed": pair.fixed, "moving": pair.moving, "fixed_points": fixed_mm, "moving_points": moving_mm}
+        points = {"fixed_points": fixed_mm, "moving_points": moving_mm}
+        return {"fixed": pair.fixed, "moving": pair.moving, **points, "drawn": True}
+
+
+class ForRealPairs(Compose):
+    """Transforms, one after the other, for pairs that were loaded; pairs that were drawn pass."""
+
+    def __call__(self, data: Mapping[Hashable, object], *args: object, **options: object) -> Mapping[Hashable, object]:
+        """Apply them, unless the pair was drawn by ``DrawPaird``."""
+        return data if data.get("drawn") else super().__call__(data, *args, **options)
 
 
 class PackQueriesd(Randomizable, MapTransform):
     """Choose queries for both directions and pack a pair for the network.
 
-    The network's first volume is the fixed or the moving one, by chance. Of the points that lie in the asked field, ``queries`` are drawn; those whose counterpart lies in the searched field come
-    first, and at most a quarter has no answer.
+    The network's first volume is the fixed or the moving one, by chance. Of the points that lie in the asked field,
+    ``queries`` are drawn; at most a quarter has no answer in the searched field. Points drawn twice fill up what is missing.
 
     Args:
         queries: number Q of queries in each direction.
@@ -101,10 +115,10 @@ class PackQueriesd(Randomizable, MapTransform):
         self.queries = queries
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, Tensor]:
-        """Return ``image`` (2, I, J, K), ``queries`` (2, Q, 3) in voxels, ``label`` (2, Q, 8) and ``sizes`` (2, 3).
+        """Return ``image`` (2, I, J, K), ``queries`` (2, Q, 3) in voxels, ``label`` (2, Q, 13) and ``sizes`` (2, 3).
 
         A label is the target in voxels of the searched volume (3), whether it lies in its field (1), the query in voxels of
-        the asked volume (3), and the voxel size in mm (1).
+        the asked volume (3), and the voxel sizes in mm of the searched (3) and of the asked volume (3).
         """
         keys = ("fixed", "moving") if self.R.uniform() < 0.5 else ("moving", "fixed")
         volumes = [data[key] for key in keys]
@@ -122,8 +136,9 @@ class PackQueriesd(Randomizable, MapTransform):
             chosen = torch.as_tensor(chosen.astype(np.int64))
             has = (visible[asked] & visible[searched])[chosen]
             queries.append(voxels[asked][chosen])
-            step = torch.full((len(chosen), 1), float(spacing_of(volumes[searched].affine)[0]), dtype=torch.float64)
-            labels.append(torch.cat([voxels[searched][chosen], has[:, None].double(), voxels[asked][chosen], step], -1))
+            steps = torch.cat([spacing_of(volumes[searched].affine), spacing_of(volumes[asked].affine)])
+            row = [voxels[searched][chosen], has[:, None].double(), voxels[asked][chosen], steps.expand(len(chosen), 6)]
+            labels.append(torch.cat(row, -1))
         return {
             "image": torch.cat(pad_together([v.as_tensor()[None] for v in volumes]), 1)[0],
             "queries": torch.stack(queries).float(),
@@ -151,5 +166,3 @@ def collate_pairs(items: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Stack packed pairs into a batch; images are padded to one shape, ``sizes`` remembers their own."""
     images = pad_together([item["image"] for item in items])
     return default_collate([{**item, "image": image} for item, image in zip(items, images, strict=True)])
-
-

@@ -1,7 +1,7 @@
 """A procedural female pelvis in HU: EBRT and BT sessions of one patient with exact dense correspondence.
 
-``PelvisPhantom(seed)`` is one patient. Each session sees her in another pose, with other organ filling, in a world frame
-of its own; ``correspond`` maps points between the worlds in closed form.
+``PelvisPhantom(seed)`` is one patient. Each session sees her in another pose, with other organ filling, in a world
+frame of its own; ``correspond`` maps points between the worlds in closed form.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from .anatomy import LANDMARKS, Anatomy
-from .geometry import as_points, grid_affine
+from .geometry import as_points
 from .phantom_applicator import Applicator
 from .phantom_canvas import index_box
 from .phantom_motion import Motion, draw_motion
@@ -119,102 +119,105 @@ class PelvisPhantom:
         if kind not in ("ebrt", "bt"):
             raise ValueError(f"phantom session: expected kind 'ebrt' or 'bt', found {kind!r}; choose one.")
         bt = kind == "bt"
-        rng = np.random.default_rng([self.seed, 1 + bt, number])
+        # a stream for each thing drawn: leaving the applicator or the noise out changes nothing else
+        rng, tool_rng, couch_rng, noise_rng = (np.random.default_rng([self.seed, 1 + bt, number, i]) for i in range(4))
         turn = rng.uniform(-1, 1, 3) * (self.turn_deg if bt else min(self.turn_deg, 3.0)) / math.sqrt(3)
         origin = rng.uniform(-1, 1, 3) * self.shift_mm
-        pose = RigidTransform.about(
-            torch.from_numpy(turn), torch.from_numpy(origin), torch.tensor([0.0, 0.0, CENTRE_Z])
-        )
-        motions = draw_motion(rng, self.anatomy.scale, self.motion if bt or number else 0.0) if bt or number else []
-        size, centre = self._field(rng, bt)
+        middle = torch.tensor([0.0, 0.0, CENTRE_Z])
+        pose = RigidTransform.about(torch.from_numpy(turn), torch.from_numpy(origin), middle)
+        motions = draw_motion(rng, self.anatomy.scale, self.motion) if bt or number else []
         step = np.broadcast_to(np.asarray(spacing, dtype=float), (3,))
-        shape = tuple(int(round(s / d)) for s, d in zip(size, step, strict=True))
-        affine = grid_affine(1.0, shape, torch.zeros(3, dtype=torch.float64))
-        affine[:3, :3] = torch.diag(torch.from_numpy(step.copy()))
-        affine[:3, 3] = pose(torch.from_numpy(centre)[None])[0] - torch.from_numpy((np.asarray(shape) - 1) / 2 * step)
-        tool = None
+        affine, shape = self._field(rng, bt, pose, step)
+        session = PhantomSession(MetaTensor(torch.empty(0)), {}, pose, motions, None)
         if bt and applicator:
-            tool = Applicator.draw(rng, *(self._moved(v, motions) for v in self.anatomy.womb_points()))
-        hu = self._image(rng, shape, step, affine, pose, motions, tool, bt, noise)
-        meta = {"name": f"phantom-{self.seed}-{kind}{number}", "filename_or_obj": f"phantom-{self.seed}-{kind}{number}"}
-        volume = MetaTensor(hu[None], affine=affine, meta=meta)
-        session = PhantomSession(volume, {}, pose, motions, tool)
-        for name, point in self.anatomy.landmarks.items():
-            session.landmarks[name] = session.from_patient(point[None])[0]
+            womb = pose.inverse()(session.from_patient(self.anatomy.womb_points()))
+            session.applicator = Applicator.draw(tool_rng, *womb)
+        hu = self._image(session, affine, shape, step, noise)
+        add_couch(couch_rng, hu, affine, float(pose.matrix[0, 3]), curved=bt)
+        if noise:
+            add_noise(noise_rng, hu, noise_rng.uniform(12, 24) if bt else noise_rng.uniform(8, 16))
+        name = f"phantom-{self.seed}-{kind}{number}"
+        hu = hu.clamp_(-1024, 3071)[None]
+        session.volume = MetaTensor(hu, affine=affine, meta={"name": name, "filename_or_obj": name})
+        for landmark, point in self.anatomy.landmarks.items():
+            session.landmarks[landmark] = session.from_patient(point[None])[0]
         return session
 
-    def _field(self, rng: np.random.Generator, bt: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Size (3,) of the field in mm and its centre (3,) in the patient's axes."""
-        if not bt:
-            return np.array([500.0, 500.0, self.length_mm]), np.array([0, 0, CENTRE_Z]) + rng.uniform(-1, 1, 3) * [
-                15,
-                25,
-                10,
-            ]
-        width = rng.uniform(200, 280)
-        size = np.array([width, width * rng.uniform(0.8, 1.0), rng.uniform(130, 180)])
-        return size, np.array([0, -12, 25]) + rng.uniform(-1, 1, 3) * [20, 20, 25]
+    def _field(
+        self, rng: np.random.Generator, bt: bool, pose: RigidTransform, step: np.ndarray
+    ) -> tuple[Tensor, tuple[int, ...]]:
+        """Affine (4, 4) and shape of a field of view along the world's axes."""
+        size, centre = np.array([500.0, 500.0, self.length_mm]), np.array([0.0, 0.0, CENTRE_Z])
+        spread = np.array([15.0, 25.0, 10.0])
+        if bt:
+            width = rng.uniform(200, 280)
+            size = np.array([width, width * rng.uniform(0.8, 1.0), rng.uniform(130, 180)])
+            centre, spread = np.array([0.0, -12.0, 25.0]), np.array([20.0, 20.0, 25.0])
+        shape = tuple(int(round(s / d)) for s, d in zip(size, step, strict=True))
+        affine = torch.diag(torch.from_numpy(np.append(step, 1.0)))
+        half = torch.from_numpy((np.asarray(shape) - 1) / 2 * step)
+        affine[:3, 3] = pose(torch.from_numpy(centre + rng.uniform(-1, 1, 3) * spread)[None])[0] - half
+        return affine, shape
 
-    @staticmethod
-    def _moved(point: Tensor, motions: list[Motion]) -> Tensor:
-        xyz = point[:, None]
-        for motion in motions:
-            xyz = motion.forward(xyz)
-        return xyz[:, 0]
-
-    def _image(self, rng, shape, step, affine, pose, motions, tool, bt, noise) -> Tensor:
-        """HU (I, J, K) of what the scanner sees."""
-        matrix = pose.inverse().matrix @ affine
-        axes = [torch.arange(n, dtype=torch.float32) for n in shape]
-        i, j, k = axes[0][:, None, None], axes[1][:, None], axes[2]
-        a = matrix[:3].float()
-        xyz = torch.stack([a[r, 0] * i + a[r, 1] * j + a[r, 2] * k + a[r, 3] for r in range(3)])
-        diagonal = float(np.linalg.norm(step))
+    def _image(
+        self, session: PhantomSession, affine: Tensor, shape: tuple[int, ...], step: np.ndarray, streaks: bool
+    ) -> Tensor:
+        """HU (I, J, K) of the patient and what is in her, air round her."""
+        matrix = (session.pose.inverse().matrix @ affine)[:3].float()
+        i, j, k = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in shape), indexing="ij")
+        xyz = torch.stack([row[0] * i + row[1] * j + row[2] * k + row[3] for row in matrix])
+        diagonal, edge = float(np.linalg.norm(step)), max(1.0, float(step.max()))
         hu = torch.full(shape, AIR)
         low, high = self.anatomy.bounds()
         room = (15, 40 + 0.15 * max(self.length_mm / 2 - 120, 0), 0)  # for what motion does to the belly and the legs
-        box = index_box(
-            xyz,
-            [v - r for v, r in zip(low, room, strict=True)],
-            [v + r for v, r in zip(high, room, strict=True)],
-            diagonal,
-        )
+        low, high = np.subtract(low, room), np.add(high, room)
+        box = index_box(xyz, low, high, diagonal)
         if box is None:
             return hu
-        xyz = xyz[(slice(None), *box)]
-        body_frame = xyz.clone() if tool is not None else xyz
-        for motion in reversed(motions):
+        xyz = xyz[(slice(None), *box)].contiguous()
+        tool = session.applicator
+        moved = xyz.clone() if tool is not None else xyz
+        for motion in reversed(session.motions):
             part = index_box(xyz, motion.low, motion.high, diagonal)
             if part is not None:
                 index = (slice(None), *part)
                 xyz[index] = motion.inverse(xyz[index])
-        edge = max(1.0, float(step.max()))
         hu[box] = self.anatomy.paint(xyz, edge, diagonal)
-        self._couch(rng, hu, affine, pose, step, bt)
         if tool is not None:
-            tool.paint(hu[box], body_frame, edge, diagonal, noise)
-        if noise:
-            level = rng.uniform(12, 24) if bt else rng.uniform(8, 16)
-            grains = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), 0.5, output=np.float32)
-            hu += torch.from_numpy(grains * (level / max(float(grains.std()), 1e-6)))
-        return hu.clamp_(-1024, 3071)
+            tool.paint(hu[box], moved, edge, diagonal, streaks)
+        return hu
 
-    def _couch(self, rng, hu: Tensor, affine: Tensor, pose: RigidTransform, step: np.ndarray, bt: bool) -> None:
-        """Put a couch under the body: flat carbon fibre with a foam core, or a bowl for BT (or nothing)."""
-        curved = bt and rng.random() < 0.5
-        if bt and not curved and rng.random() < 0.5:
-            return
-        solid = (hu > -300).any(2).any(0).nonzero()
-        lowest = float(affine[1, 3]) + float(solid[0]) * step[1] if len(solid) else float(affine[1, 3])
-        x = torch.arange(hu.shape[0])[:, None] * step[0] + float(affine[0, 3]) - float(pose.matrix[0, 3])
-        y = torch.arange(hu.shape[1])[None] * step[1] + float(affine[1, 3]) - (lowest - 4)
-        thick, wide = (18.0, 200.0) if curved else (50.0, 262.0)
-        if curved:
-            y = y - 55 * (x / wide).square()
-        inside = torch.maximum((y + thick / 2).abs() - thick / 2, x.abs() - wide)
-        edge = float(step.max())
-        core, shell = (-900.0, rng.uniform(-60, 60)) if not curved else (-700.0, rng.uniform(20, 120))
-        value = core + ((inside + 3.5) / edge + 0.5).clamp(0, 1) * (shell - core)
-        cover = (0.5 - inside / edge).clamp(0, 1)[..., None]
-        air = (hu < -800).float() * cover
-        hu += air * (value[..., None].float() - hu)
+
+def add_couch(rng: np.random.Generator, hu: Tensor, affine: Tensor, middle: float, curved: bool) -> None:
+    """Put a couch under the body, in place: flat carbon fibre round foam, or, with ``curved``, perhaps a bowl or nothing.
+
+    Args:
+        rng: source of the draws.
+        hu: (I, J, K) along the world's axes.
+        affine: (4, 4) of the picture.
+        middle: world x in mm of the couch's middle.
+        curved: whether it may be a bowl or missing.
+    """
+    bowl = curved and rng.random() < 0.5
+    if curved and not bowl and rng.random() < 0.5:
+        return
+    solid = (hu > -300).any(2).any(0).nonzero()
+    lowest = int(solid[0]) if len(solid) else 0
+    step = affine.diagonal()[:3]
+    x = torch.arange(hu.shape[0])[:, None] * step[0] + affine[0, 3] - middle
+    y = (torch.arange(hu.shape[1])[None] - lowest) * step[1] + 4
+    thick, wide = (18.0, 200.0) if bowl else (50.0, 262.0)
+    core, shell = (-700.0, rng.uniform(20, 120)) if bowl else (-900.0, rng.uniform(-60, 60))
+    if bowl:
+        y = y - 55 * (x / wide).square()
+    inside = torch.maximum((y + thick / 2).abs() - thick / 2, x.abs() - wide)
+    edge = float(step.max())
+    value = core + ((inside + 3.5) / edge + 0.5).clamp(0, 1) * (shell - core)
+    cover = (0.5 - inside / edge).clamp(0, 1)[..., None] * (hu < -800)
+    hu += (cover * (value[..., None] - hu)).float()
+
+
+def add_noise(rng: np.random.Generator, hu: Tensor, level: float) -> None:
+    """Add slightly smooth Gaussian noise of a standard deviation in HU to (I, J, K), in place."""
+    grains = ndimage.gaussian_filter(rng.standard_normal(hu.shape, dtype=np.float32), 0.5, output=np.float32)
+    hu += torch.from_numpy(grains * (level / max(float(grains.std()), 1e-6)))

@@ -1,7 +1,7 @@
 """Implicit shapes of the phantom's anatomy.
 
-Each answers with a signed distance in mm, negative inside, which is near enough to a true distance close to the surface. Shapes
-are given in mm of the template anatomy (x right, y front, z head; the origin is midway between the hip joints).
+Each answers with a signed distance in mm, negative inside, which is near enough to a true distance close to the surface.
+Shapes are given in mm of the template anatomy (x right, y front, z head; the origin is midway between the hip joints).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def smooth_line(points: Sequence[Sequence[float]], steps: int = 4) -> np.ndarray
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """An ellipsoid: centre and radii (3,) in mm, tipped about x by ``tip``, then turned about z by ``turn`` (radians)."""
+    """An ellipsoid: centre and radii (3,) in mm, tipped about x, then turned about z by radians."""
 
     centre: Sequence[float]
     radii: Sequence[float]
@@ -114,7 +114,7 @@ class Ellipsoid:
 
 @dataclass(frozen=True)
 class Drum:
-    """An elliptic cylinder with a waist (a vertebra, a disc): centre, radii (x, y), height in mm, tip about x in radians."""
+    """An elliptic cylinder with a waist (a vertebra, a disc): centre, radii (x, y) and height in mm, tip in radians."""
 
     centre: Sequence[float]
     radii: Sequence[float]

@@ -8,7 +8,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from .geometry import apply_affine, as_affine, inside, sample
+from .geometry import apply_affine, as_affine, inside, sample, spacing_of
 from .rigid import RigidTransform, rotation_matrix
 from .similarity import global_ncc
 from .volumes import resample, standard_grid
@@ -19,7 +19,7 @@ def refine_rigid(
     fixed: MetaTensor,
     moving: MetaTensor,
     points_mm: Tensor,
-    levels: Sequence[float] = (5.0, 2.5),
+    levels: Sequence[float] = (6.0, 3.0),
     steps: int = 12,
     region: Tensor | None = None,
 ) -> tuple[RigidTransform, float]:
@@ -42,7 +42,7 @@ def refine_rigid(
         return start, -1.0
     reached = -1.0
     for spacing in levels:
-        pair = [resample(v, *standard_grid(v, spacing), outside=0.0) for v in (fixed, moving)]
+        pair = [_at(v, spacing) for v in (fixed, moving)]
         backward, reached = _ascend(backward, *pair, points_mm, steps)
     return backward.inverse(), reached
 
@@ -55,6 +55,13 @@ def correlation(transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor
     if weight.sum() < 100:
         return -1.0
     return float(global_ncc(_values(fixed, seen), values, weight[None].float())[0])
+
+
+def _at(volume: MetaTensor, spacing: float) -> MetaTensor:
+    """A standardised volume at another voxel size; itself if it has it."""
+    if abs(float(spacing_of(volume.affine)[0]) - spacing) < 1e-6:
+        return volume
+    return resample(volume, *standard_grid(volume, spacing), outside=0.0)
 
 
 def _to_grid(volume: MetaTensor) -> Tensor:

@@ -163,8 +163,9 @@ def _draw_pose(
             offset = random.normal(size=3)
             offset *= recipe.max_offset * random.uniform() / np.linalg.norm(offset)
         pose = RigidTransform.from_parts(random_turn(recipe.max_turn, random), centre + torch.as_tensor(offset))
-        body = (render(patient, pose(coarse), (len(coarse),)) > -300).double().mean()
-        if inside(pose(ends), patient.affine, patient.shape[1:]).all() and body >= LEAST_BODY:
+        if not inside(pose(ends), patient.affine, patient.shape[1:]).all():
+            continue
+        if (render(patient, pose(coarse), (len(coarse),)) > -300).double().mean() >= LEAST_BODY:
             return pose
     found = f"one in which no field of {height:g} mm fits ({2 * room + height:.0f} mm long)"
     raise InputError("volume", f"a CT that {regime} can be drawn from", found, "give a longer CT of a patient")

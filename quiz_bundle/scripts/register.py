@@ -69,7 +69,12 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._begin = time.perf_counter()
+        self._begin = self._lap = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Book the time since the last lap under a stage's name."""
+        now = time.perf_counter()
+        self.seconds[name], self._lap = now - self._lap, now
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -237,6 +242,7 @@ def conclude(
             "seed": options.seed,
             "amp": options.amp,
             "queries_in": case.get("queries_in") or "fixed",
+            "fingerprint": case.get("fingerprint", ""),
         },
     )
 

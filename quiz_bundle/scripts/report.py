@@ -48,7 +48,7 @@ ANSWER_COLUMNS = (
     "label", "asked_x", "asked_y", "asked_z", "x", "y", "z", "confidence", "rigid_x", "rigid_y", "rigid_z",
 )  # fmt: skip
 # Options that say nothing about whose scan it is; everything else is left out of an anonymous report.
-ANONYMOUS_OPTIONS = ("transform", "refine", "queries_in", "device", "seed", "amp", "strict", "anonymous")
+ANONYMOUS_OPTIONS = ("transform", "refine", "queries_in", "device", "seed", "amp", "strict", "anonymous", "fingerprint")
 
 
 def write_outputs(registration: Registration, output_dir: str | Path, anonymous: bool = False) -> dict[str, Path]:

@@ -34,6 +34,12 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         raise InputError(path, "a state dict saved by torch", type(error).__name__, "name another file") from error
 
 
+def with_weights(network: nn.Module, path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+    """A network with weights from a file, on its device, in evaluation mode (see ``load_weights``)."""
+    load_weights(network, path)
+    return network.to(device).eval()
+
+
 def save_atomically(content: object, path: Path) -> None:
     """torch.save that leaves the old file or the new one, never half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)

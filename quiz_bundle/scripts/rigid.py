@@ -184,6 +184,30 @@ def fit_robust(
     Raises:
         ValueError: fewer than three points, or points on a line.
     """
+    best = consensus(
+        source_mm, target_mm, weights, threshold_mm=threshold_mm, hypotheses=hypotheses, generator=generator, keep=1
+    )[0]
+    return best, residual_mm(best, source_mm, target_mm) <= threshold_mm
+
+
+def consensus(
+    source_mm: Tensor,
+    target_mm: Tensor,
+    weights: Tensor | None = None,
+    *,
+    threshold_mm: float = 15.0,
+    hypotheses: int = 512,
+    generator: torch.Generator | None = None,
+    keep: int = 1,
+) -> list[RigidTransform]:
+    """The best and mutually different rigid maps that parts of the matches agree on, best first; see ``fit_robust``.
+
+    Args:
+        keep: how many at most; two maps differ if they put the middle of the source points over ``2 * threshold_mm`` apart.
+
+    Raises:
+        ValueError: fewer than three points, or points on a line.
+    """
     source, target = as_points(source_mm), as_points(target_mm)
     confidence = torch.ones(len(source), dtype=torch.float64) if weights is None else weights.to(torch.float64)
     fit_rigid(source, target)  # refuses too few points and points on a line
@@ -191,26 +215,38 @@ def fit_robust(
     a, b = source[triples], target[triples]
     sides_a, sides_b = ((triple - triple.roll(1, 1)).norm(dim=-1) for triple in (a, b))
     rigid_enough = ((sides_a - sides_b).abs() < 2 * threshold_mm).all(-1) & (sides_a > 2 * threshold_mm).all(-1)
-    keep = rigid_enough if rigid_enough.any() else torch.ones_like(rigid_enough)
-    a, b = a[keep], b[keep]
-    centred = a - a.mean(1, keepdim=True)
-    solid = ~collinear(centred, torch.ones(a.shape[:2], dtype=a.dtype)) & ~collinear(
-        b - b.mean(1, keepdim=True), torch.ones(b.shape[:2], dtype=b.dtype)
-    )
-    best = torch.eye(4, dtype=torch.float64)[None] if not solid.any() else fit_rigid(a[solid], b[solid])
-    squared = (apply_affine(best, source) - target).square().sum(-1)
+    if rigid_enough.any():
+        a, b = a[rigid_enough], b[rigid_enough]
+    flat = torch.ones(a.shape[:2], dtype=a.dtype)
+    solid = ~collinear(a - a.mean(1, keepdim=True), flat) & ~collinear(b - b.mean(1, keepdim=True), flat)
+    maps = fit_rigid(a[solid], b[solid]) if solid.any() else torch.eye(4, dtype=torch.float64)[None]
+    squared = (apply_affine(maps, source) - target).square().sum(-1)
     scores = (confidence * squared.clamp_max(threshold_mm**2)).sum(-1)
-    matrix = best[scores.argmin()]
+    middle = apply_affine(maps, source.mean(0, keepdim=True))[:, 0]
+    chosen: list[int] = []
+    for index in scores.argsort().tolist():
+        if all((middle[index] - middle[other]).norm() > 2 * threshold_mm for other in chosen):
+            chosen.append(index)
+        if len(chosen) == keep:
+            break
+    return [_polish(maps[index], source, target, confidence, threshold_mm) for index in chosen]
+
+
+def _polish(matrix: Tensor, source: Tensor, target: Tensor, confidence: Tensor, threshold_mm: float) -> RigidTransform:
+    """Reweighted least squares from a first guess (4, 4), with Tukey's biweight."""
     for shrink in (1.5, 1.0, 1.0, 1.0, 1.0):
-        scale = shrink * threshold_mm
         residual = (apply_affine(matrix, source) - target).norm(dim=-1)
-        weight = confidence * (1 - (residual / scale).square()).clamp_min(0).square()  # Tukey's biweight
+        weight = confidence * (1 - (residual / (shrink * threshold_mm)).square()).clamp_min(0).square()
         support = weight > 0
         if support.sum() < 3 or collinear(source[support] - source[support].mean(0), weight[support]):
             break
         matrix = fit_rigid(source, target, weight)
-    residual = (apply_affine(matrix, source) - target).norm(dim=-1)
-    return RigidTransform(matrix), residual <= threshold_mm
+    return RigidTransform(matrix)
+
+
+def residual_mm(transform: RigidTransform, source_mm: Tensor, target_mm: Tensor) -> Tensor:
+    """Distances (N,) in mm between mapped source points and their targets."""
+    return (transform(source_mm) - as_points(target_mm)).norm(dim=-1)
 
 
 def angle_deg(a: RigidTransform, b: RigidTransform) -> float:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from monai.data import MetaTensor
+from torch import Tensor
 
 from .geometry import as_affine, corners_mm, mm_to_ijk
 from .matcher import Matcher
 from .network import QuizNet
-from .queries import believable
+from .queries import ask, believable
+from .refine import correlation, refine_rigid
 from .result import Matches
-from .rigid import RigidTransform, fit_robust, fit_translation
+from .rigid import RigidTransform, consensus, fit_robust, fit_translation, residual_mm
 from .volumes import resample, standard_grid
 
 
@@ -28,15 +31,24 @@ class SearchSettings:
         cycle_limit: largest cycle error, in voxels of the pass.
         threshold: distance to the fit within which a match is an inlier, in voxels of the pass.
         zoom_passes: number of zoomed passes; 0 answers from the coarse pass.
+        nominees: different maps of the coarse matches that are tried on the intensities.
+        hypotheses: random triples behind them.
+        trial_points, trial_steps: body points and L-BFGS steps of each trial.
+        tolerance: correlation that a closer pass may lose before it is taken for a mistake.
     """
 
-    spacing: float = 2.5
-    coarse_spacing: float = 5.0
+    spacing: float = 3.0
+    coarse_spacing: float = 6.0
     queries: int = 1500
     margin: float = 30.0
     cycle_limit: float = 4.0
     threshold: float = 4.0
     zoom_passes: int = 1
+    nominees: int = 8
+    hypotheses: int = 2048
+    trial_points: int = 4000
+    trial_steps: int = 6
+    tolerance: float = 0.05
 
 
 @dataclass
@@ -94,29 +106,69 @@ def search(
 ) -> Fit:
     """Find matches between two standardised volumes (1, I, J, K) of ``settings.spacing``, values in [0, 1].
 
-    The fit here is always rigid; it steers the zoom. What kind of map is handed out is decided later.
+    The coarse matches nominate several maps where they disagree; the one under which the intensities agree best says where
+    to look closer. The fit here is always rigid; what kind of map is handed out is decided later.
     """
     coarse = [resample(v, *standard_grid(v, settings.coarse_spacing), outside=0.0) for v in (fixed, moving)]
-    fit = _pass(Matcher(network, *coarse, amp=amp), settings, generator)
+    fit = match_pass(Matcher(network, *coarse, amp=amp), settings, generator)
+    if fit.transform is None:
+        return fit
+    points = ask(coarse[1], settings.trial_points, generator)
+    threshold = settings.threshold * fit.spacing
+    place, reached = nominate(fit.matches, coarse, points, threshold, settings, generator)
+    fit = with_inliers(fit, place, threshold)
     for _ in range(settings.zoom_passes):
-        if fit.transform is None:
-            break
-        zoomed = zoom(fixed, moving, fit.transform, settings)
+        zoomed = zoom(fixed, moving, place, settings)
         if zoomed is None:
             break
-        closer = _pass(Matcher(network, *zoomed, amp=amp), settings, generator)
-        if closer.transform is None or closer.matches.inlier.sum() < 0.25 * fit.matches.inlier.sum():
+        closer = match_pass(Matcher(network, *zoomed, amp=amp), settings, generator)
+        if closer.transform is None:
             break
-        fit = closer
+        score = correlation(closer.transform, *coarse, points)
+        if score < reached - settings.tolerance:
+            break
+        fit, place, reached = closer, closer.transform, score
     return fit
 
 
-def _pass(matcher: Matcher, settings: SearchSettings, generator: torch.Generator) -> Fit:
+def match_pass(matcher: Matcher, settings: SearchSettings, generator: torch.Generator) -> Fit:
+    """Ask, match, filter and fit once."""
     spacing = matcher.spacing_mm
     found = matcher.match(settings.queries, generator)
     kept = believable(found, settings.cycle_limit * spacing)
     transform, kept = fit_matches(kept, settings.threshold * spacing, generator)
     return Fit(transform, kept, len(found), spacing)
+
+
+def nominate(
+    matches: Matches,
+    pair: Sequence[MetaTensor],
+    points_mm: Tensor,
+    threshold_mm: float,
+    settings: SearchSettings,
+    generator: torch.Generator,
+) -> tuple[RigidTransform, float]:
+    """The nominee of the matches under which the scans correlate best after a short refinement, and that correlation."""
+    nominees = consensus(
+        matches.fixed_mm,
+        matches.moving_mm,
+        matches.confidence,
+        threshold_mm=threshold_mm,
+        hypotheses=settings.hypotheses,
+        generator=generator,
+        keep=settings.nominees,
+    )
+    tried = [
+        refine_rigid(nominee, *pair, points_mm, levels=(settings.coarse_spacing,), steps=settings.trial_steps)
+        for nominee in nominees
+    ]
+    return max(tried, key=lambda trial: trial[1])
+
+
+def with_inliers(fit: Fit, transform: RigidTransform, threshold_mm: float) -> Fit:
+    """The same matches under another map."""
+    inlier = residual_mm(transform, fit.matches.fixed_mm, fit.matches.moving_mm) <= threshold_mm
+    return replace(fit, transform=transform, matches=replace(fit.matches, inlier=inlier))
 
 
 def zoom(

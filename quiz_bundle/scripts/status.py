@@ -7,11 +7,13 @@ an unexpected error in its traceback.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-from .errors import InputError
+from .cases import input_error
+from .options import as_bool
 
-NOT_ACCEPTED = 3
+FAILED, NOT_ACCEPTED = 1, 3
 
 
 def tell_input_errors() -> None:
@@ -19,12 +21,18 @@ def tell_input_errors() -> None:
     usual = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, InputError):
-                sys.stderr.write(f"{cause}\n")
-                return
-            cause = cause.__cause__ or cause.__context__
-        usual(kind, error, trace)
+        cause = input_error(error)
+        if cause is None:
+            usual(kind, error, trace)
+        else:
+            sys.stderr.write(f"{cause}\n")
 
     sys.excepthook = hook
+
+
+def finish(records: Sequence[Mapping[str, object]], strict: object = False) -> None:
+    """End with status 1 if a case failed, with 3 if ``strict`` and a registration was not accepted."""
+    if any(record["status"] == "failed" for record in records):
+        raise SystemExit(FAILED)
+    if as_bool("strict", strict) and not all(record["accepted"] for record in records):
+        raise SystemExit(NOT_ACCEPTED)

@@ -60,7 +60,7 @@ class Source:
     name: str = ""
 
     @classmethod
-    def from_volume(cls, volume: MetaTensor, spacings: Sequence[float] = (2.5, 5.0), name: str = "") -> Source:
+    def from_volume(cls, volume: MetaTensor, spacings: Sequence[float] = (3.0, 6.0), name: str = "") -> Source:
         """Resample a CT (1, I, J, K) in HU to each spacing, cut it to the body and its surroundings, take its couch away."""
         scans, patients = {}, {}
         for spacing in spacings:
@@ -106,7 +106,7 @@ class PairRecipe:
         points: number of true correspondences drawn.
     """
 
-    spacing: float = 5.0
+    spacing: float = 6.0
     fixed_extent: Sequence[Sequence[float]] = ((260, 400), (220, 360), (200, 400))
     moving_extent: Sequence[Sequence[float]] = ((160, 300), (150, 280), (80, 200))
     max_turn: float = 30.0

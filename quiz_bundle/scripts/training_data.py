@@ -64,10 +64,42 @@ def training_items(
         for number, member in enumerate(members[len(members) - kept :]):
             items["validation"].extend({**member, "draw": 1000 * number + d} for d in range(validation_draws))
     for section in ("training", "validation"):
+        _need_landmarks(datalist, section, items[section])
         if not items[section]:
             where = datalist or volumes or label_maps
             raise InputError(where, f"{section} items", "none", "add some, or raise validation_fraction")
     return items
+
+
+def evaluation_items(
+    datalist: str | None = None, dataset_dir: str | None = None, **sources: object
+) -> list[dict]:
+    """The pairs to evaluate on: a datalist's "test" section, or its "validation"; without a datalist, drawn validation pairs.
+
+    Args:
+        datalist, dataset_dir: see ``training_items``.
+        sources: further arguments of ``training_items``.
+
+    Raises:
+        InputError: there are none, or some have no landmarks.
+    """
+    if not datalist:
+        return training_items(**sources)["validation"]
+    sections = read_datalist(datalist, dataset_dir)
+    section = "test" if sections.get("test") else "validation"
+    cases = sections.get(section, [])
+    if not cases:
+        raise InputError(datalist, "pairs under 'test' or 'validation'", "none", "add some")
+    _need_landmarks(datalist, section, cases)
+    return cases
+
+
+def _need_landmarks(datalist: object, section: str, items: Sequence[dict]) -> None:
+    """Refuse pairs without landmarks, of which nothing can be learnt and on which nothing can be measured."""
+    for number, item in enumerate(items):
+        if "fixed" in item and not item.get("landmarks"):
+            name = f"{section}[{number}]"
+            raise InputError(datalist, f"landmarks with {name}", "none", "add them, or leave the pair out")
 
 
 def _images(folder: str | Path) -> list[Path]:
