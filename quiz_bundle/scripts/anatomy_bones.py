@@ -1,7 +1,7 @@
 """Bones of the phantom from the knee to the sacrum as painted layers.
 
 All numbers are mm in the template frame of ``phantom_canvas``; they describe an average adult woman and were set by
-hand after textbook proportions and pictures. Every seed moves the control points a little, left and right by themselves.
+hand after textbook proportions and pictures. Every seed moves the control points a little, each side by itself.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def flip(points: Sequence[Sequence[float]], side: int) -> np.ndarray:
 class Wing:
     """The iliac wing: a bent plate x = f(y, z) with an outline in (y, z), thick at crest, hip and sacroiliac joint.
 
-    With a ``slab`` (two offsets in mm from the plate's middle, outwards) it is instead the muscle that lies on the plate
+    With a ``slab`` (two offsets in mm from the plate's middle, outwards) it is instead the muscle on the plate
     between them, ``trim`` mm short of the rim.
     """
 

@@ -33,10 +33,10 @@ class BothWays(nn.Module):
             queries: (B, 2, Q, 3) in voxels (ijk) of the fixed and of the moving volume.
             sizes: (B, 2, 3), the volumes' own shapes; what lies beyond the largest of the batch is cropped.
         """
+        shapes = sizes.amax(0).tolist()
         with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.amp):
-            shapes = sizes.amax(0).tolist()
             encoded = [self.network.encode(image[:, c : c + 1, :i, :j, :k]) for c, (i, j, k) in enumerate(shapes)]
             joined = self.network.join(*encoded)
-            return tuple(
-                self.network.look_up(joined, ijk_to_grid(queries[:, c], shapes[c]), backward=c == 1) for c in (0, 1)
-            )
+        return tuple(
+            self.network.look_up(joined, ijk_to_grid(queries[:, c], shapes[c]), backward=c == 1) for c in (0, 1)
+        )

@@ -66,11 +66,14 @@ class PointerHead(nn.Module):
         descriptor: channels in which queries and tokens are compared (cosine).
         window: tokens within this many voxels of the peak make the expectation.
         reach: largest local offset, voxels.
+        stride: distance between fine tokens, voxels.
     """
 
-    def __init__(self, width: int = 128, descriptor: int = 64, window: float = 7.0, reach: float = 4.0) -> None:
+    def __init__(
+        self, width: int = 128, descriptor: int = 64, window: float = 7.0, reach: float = 4.0, stride: int = 4
+    ) -> None:
         super().__init__()
-        self.window, self.reach = window, reach
+        self.reach, self.stride = reach, stride
         self.to_query = nn.Linear(width, descriptor)
         self.to_key = nn.Linear(width, descriptor)
         self.from_found = nn.Linear(width, descriptor)
@@ -79,6 +82,9 @@ class PointerHead(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(3.0))
         self.offset = _mlp(3 * descriptor, width, 3)
         self.belief = _mlp(width + 3, width, 1)
+        steps = torch.arange(-int(window // stride), int(window // stride) + 1)
+        cube = torch.cartesian_prod(steps, steps, steps)
+        self.register_buffer("around", cube[(stride * cube).float().norm(dim=-1) <= window], persistent=False)
 
     def forward(
         self, asked: Tensor, found: Tensor, queries_grid: Tensor, search: Tensor, search_at: Tensor, shape: list[int]
@@ -89,29 +95,42 @@ class PointerHead(nn.Module):
             asked: (B, Q, E) fine features of the asked volume at the queries.
             found: (B, Q, E) what the quizzer read for them.
             queries_grid: (B, Q, 3) the queries on the asked volume's grid.
-            search: (B, T, E) fine tokens of the searched volume.
+            search: (B, T, E) fine tokens of the searched volume, last axis fastest.
             search_at: (T, 3) their centres, voxels (ijk) of the searched volume.
             shape: (I, J, K) of the searched volume.
+
+        Returns:
+            The answers; ``log_attention`` in training only.
         """
         query = functional.normalize((self.to_query(asked) + self.from_found(found)).float(), dim=-1)
         key = functional.normalize(self.to_key(search).float(), dim=-1)
         scores = query @ key.transpose(1, 2) * self.log_scale.exp()
-        log_attention = scores.log_softmax(-1)
-        attention = log_attention.exp()
+        log_attention = scores[..., :0]
+        if self.training:
+            log_attention = scores.log_softmax(-1)
+            attention = log_attention.exp()
+        else:
+            attention = scores.softmax(-1)
 
-        peak = search_at[log_attention.argmax(-1)]  # (B, Q, 3)
-        near = (peak.square().sum(-1)[..., None] - 2 * peak @ search_at.T + search_at.square().sum(-1)) <= self.window**2
-        local = attention * near
+        # The peak and its neighbours on the token lattice: a window of W tokens.
+        highest, peak = attention.max(-1)
+        size = torch.tensor([(n + self.stride - 1) // self.stride for n in shape], device=search_at.device)
+        row, column = size[1] * size[2], size[2]
+        place = torch.stack([peak // row, peak % row // column, peak % column], -1)[:, :, None] + self.around
+        known = ((place >= 0) & (place < size)).all(-1)
+        index = ((place * torch.stack([row, column, torch.ones_like(row)])).sum(-1) * known).flatten(1)
+        local = (attention.gather(2, index.unflatten(1, peak.shape[1:] + known.shape[2:])) * known)
         mass = local.sum(-1, keepdim=True)
         local = local / mass
-        mean = local @ search_at
-        offset = self.offset(torch.cat([query, local @ key, query * (local @ key)], -1)).float()
+        mean = (local[..., None] * (place * self.stride)).sum(2)
+        keys = key.gather(1, index[..., None].expand(-1, -1, key.shape[-1])).unflatten(1, known.shape[1:])
+        seen = (local[..., None] * keys).sum(2)
+        offset = self.offset(torch.cat([query, seen, query * seen], -1)).float()
         points = mean + self.reach * offset.tanh()
 
         # Spread of the whole belief round the answer: E|x - a|^2 = E|x|^2 - 2 a E x + |a|^2.
-        second = attention @ search_at.square().sum(-1)
-        first = attention @ search_at
-        variance = second - 2 * (points * first).sum(-1) + points.square().sum(-1)
+        moments = attention @ torch.cat([search_at, search_at.square().sum(-1, keepdim=True)], -1)
+        variance = moments[..., 3] - 2 * (points * moments[..., :3]).sum(-1) + points.square().sum(-1)
         spread = variance.clamp_min(1e-4).sqrt()
         hints = torch.stack([mass[..., 0].detach(), scores.amax(-1).detach() / 10, spread.detach().log()], -1)
         answer = self.belief(torch.cat([found.float(), hints], -1))[..., 0]

@@ -40,14 +40,11 @@ class Matcher:
     def __init__(
         self, network: QuizNet, fixed: MetaTensor, moving: MetaTensor, amp: bool = False, chunk: int = 1024
     ) -> None:
-        self.network, self.volumes, self.amp, self.chunk = network, (fixed, moving), amp, chunk
+        self.network, self.volumes, self.chunk = network, (fixed, moving), chunk
         self.device = next(network.parameters()).device
-        with torch.inference_mode(), self._precision():
+        with torch.inference_mode(), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=amp):
             encoded = [network.encode(v.as_tensor()[None].to(self.device)) for v in self.volumes]
             self.joined: Joined = network.join(*encoded)
-
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp)
 
     def look_up(self, points_mm: Tensor, backward: bool = False) -> Looked:
         """Find points (Q, 3) of the fixed volume in the moving one, or the other way round if ``backward``; RAS mm."""
@@ -56,7 +53,7 @@ class Matcher:
         grid = mm_to_grid(points_mm, asked.affine, asked.shape[1:]).float().to(self.device)
         points, confidence = [torch.zeros(0, 3)], [torch.zeros(0)]
         for part in grid.split(self.chunk):
-            with torch.inference_mode(), self._precision():
+            with torch.inference_mode():
                 found = self.network.look_up(self.joined, part[None], backward)
             answer = ijk_to_grid(found.points[0].double(), shape)
             points.append(answer.cpu())

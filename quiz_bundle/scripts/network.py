@@ -124,7 +124,10 @@ class QuizNet(nn.Module):
         return Features(coarse, self.lateral(fine), list(volume.shape[2:]))
 
     def join(self, first: Features, second: Features) -> Joined:
-        """Let the tokens of two encoded volumes exchange; done once for all queries in both."""
+        """Let the tokens of two encoded volumes exchange; done once for all queries in both.
+
+        Up to here mixed precision is welcome; coordinates need float32, so what is handed on is float32.
+        """
         first_shape, second_shape = list(first.coarse.shape[2:]), list(second.coarse.shape[2:])
         positions = self.quizzer.positions(
             from_middle(token_centres(first_shape, self.stride, first.coarse.device), first.shape),
@@ -132,7 +135,7 @@ class QuizNet(nn.Module):
         )
         tokens = self.quizzer.exchange(
             first.coarse.flatten(2).transpose(1, 2), second.coarse.flatten(2).transpose(1, 2), positions
-        )
+        ).float()
         count = first_shape[0] * first_shape[1] * first_shape[2]
         first_fine, second_fine = self.refine(tokens[:, :count], first), self.refine(tokens[:, count:], second)
         return Joined(first, second, tokens, positions, first_fine, second_fine)
@@ -146,7 +149,7 @@ class QuizNet(nn.Module):
         gap = [have - 2 * n + 1 for have, n in zip(fine_shape, coarse_shape)]  # noqa: B905 (TorchScript knows no strict)
         lifted = functional.pad(lifted, [0, gap[2], 0, gap[1], 0, gap[0]], mode="replicate")
         fine = (lifted + features.fine).flatten(2).transpose(1, 2)
-        return self.norm(fine + self.merge(fine))
+        return self.norm(fine + self.merge(fine)).float()
 
     def look_up(self, joined: Joined, queries_grid: Tensor, backward: bool = False) -> Found:
         """Answer queries; each answer stands alone, so they may come in chunks.

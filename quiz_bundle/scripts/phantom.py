@@ -16,7 +16,7 @@ from monai.data import MetaTensor
 from scipy import ndimage
 from torch import Tensor
 
-from .anatomy import LANDMARKS, Anatomy
+from .anatomy import Anatomy
 from .geometry import as_points
 from .phantom_applicator import Applicator
 from .phantom_canvas import index_box
@@ -189,7 +189,7 @@ class PelvisPhantom:
 
 
 def add_couch(rng: np.random.Generator, hu: Tensor, affine: Tensor, middle: float, curved: bool) -> None:
-    """Put a couch under the body, in place: flat carbon fibre round foam, or, with ``curved``, perhaps a bowl or nothing.
+    """Put a couch under the body, in place: carbon fibre round foam, or, with ``curved``, perhaps a bowl or nothing.
 
     Args:
         rng: source of the draws.

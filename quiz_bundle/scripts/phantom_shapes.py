@@ -1,6 +1,6 @@
 """Implicit shapes of the phantom's anatomy.
 
-Each answers with a signed distance in mm, negative inside, which is near enough to a true distance close to the surface.
+Each answers with a signed distance in mm, negative inside, near enough to a true distance close to the surface.
 Shapes are given in mm of the template anatomy (x right, y front, z head; the origin is midway between the hip joints).
 """
 

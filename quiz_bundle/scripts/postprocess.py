@@ -12,11 +12,10 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import convert_data_type
 
 from .files import on_fixed_grid
-from .inferer import tensor_to_matches, unpack_pair
+from .inferer import tensor_to_fit, unpack_pair
 from .options import as_bool
 from .register import Options, Stopwatch, conclude, load_case
 from .report import report_record, write_outputs
-from .search import Fit, fit_matches
 
 INPUTS = ("fixed", "moving", "queries", "queries_in", "landmarks", "fixed_region", "moving_labels")
 
@@ -55,17 +54,10 @@ class Concluded(Transform):
         """Return the dictionary with ``registration``, ``result`` (the report's numbers) and ``pred`` (1, I, J, K) in HU."""
         watch = data.get("watch") or Stopwatch()
         watch.lap("match")
-        pair, pred = unpack_pair(data["image"]), data["pred"]
-        generator = torch.Generator().manual_seed(self.options.seed)
-        matches = tensor_to_matches(pred)
-        spacing = float(torch.as_tensor(pred.meta["match_spacing"]).flatten()[0])
-        asked = int(torch.as_tensor(pred.meta["asked"]).flatten()[0])
-        threshold = self.options.search.threshold * spacing
-        transform, matches = fit_matches(matches, threshold, generator)
         case = {key: data[key] for key in INPUTS if key in data}
         case |= {key: data[f"{key}_native"] for key in ("fixed", "moving")}
-        found = Fit(transform, matches, asked, spacing)
-        registration = conclude(case, pair, found, self.network, self.options, generator, watch)
+        pair, found = unpack_pair(data["image"]), tensor_to_fit(data["pred"])
+        registration = conclude(case, pair, found, self.network, self.options, watch)
         fixed = registration.fixed
         if registration.fixed_to_moving is None:
             warped = MetaTensor(torch.full(fixed.shape, -1024.0), affine=fixed.affine)

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -25,8 +25,8 @@ from .queries import ask, select
 from .refine import correlation, refine_rigid
 from .result import Answers, Registration
 from .resume import load_weights
-from .rigid import RigidTransform
-from .search import Fit, SearchSettings, fit_matches, search, zoom
+from .rigid import RigidTransform, fit_translation, polish, residual_mm
+from .search import Fit, SearchSettings, search, zoom
 from .volumes import load_volume, standardise
 
 BUNDLE = Path(__file__).resolve().parents[1]
@@ -41,6 +41,7 @@ class Options:
         refine: move the fitted map to where the intensities agree.
         seed: of all draws.
         amp: bfloat16 in the network.
+        compare_points: body points at which intensities are compared.
         search: how the pair is searched.
         window: HU that become 0 and 1.
     """
@@ -49,6 +50,7 @@ class Options:
     refine: bool = True
     seed: int = 0
     amp: bool = False
+    compare_points: int = 40_000
     search: SearchSettings = field(default_factory=SearchSettings)
     window: tuple[float, float] = (-600.0, 600.0)
 
@@ -161,7 +163,7 @@ def register(
     generator = torch.Generator().manual_seed(options.seed)
     with watch.stage("match"):
         found = search(network, *pair, options.search, generator, options.amp)
-    return conclude(case, pair, found, network, options, generator, watch)
+    return conclude(case, pair, found, network, options, watch)
 
 
 def load_case(inputs: Mapping[str, object]) -> dict[str, object]:
@@ -190,7 +192,6 @@ def conclude(
     found: Fit,
     network: QuizNet,
     options: Options,
-    generator: torch.Generator,
     watch: Stopwatch,
 ) -> Registration:
     """From matches to the result: stages 6 and 7, landmarks and queries.
@@ -200,24 +201,21 @@ def conclude(
         pair: the standardised volumes.
         found: what ``search`` returned.
     """
-    fixed, moving = case["fixed"], case["moving"]
+    fixed, moving, region = case["fixed"], case["moving"], case.get("fixed_region")
+    generator = torch.Generator().manual_seed(options.seed)
     with watch.stage("fit"):
-        matches, transform = found.matches, found.transform
-        if case.get("fixed_region") is not None:
-            matches = select(matches, in_region(matches.fixed_mm, case["fixed_region"]))
-        if case.get("fixed_region") is not None or options.transform != "rigid":
-            threshold = options.search.threshold * found.spacing
-            transform, matches = fit_matches(matches, threshold, generator, options.transform)
+        found = final_fit(found, options, region)
+        transform = found.transform
     if transform is None:
         verdict = no_fit(found.asked)
     else:
-        points = ask(pair[1], 40_000, generator)
+        points = ask(pair[1], options.compare_points, generator)
         if options.refine and options.transform == "rigid":
             with watch.stage("refine"):
-                transform = refine(transform, matches, pair, points, case.get("fixed_region"))
+                transform = refine(found, pair, points, region)
         with watch.stage("assess"):
             reached = correlation(transform, *pair, points)
-            verdict = assess(gather(transform, matches, found.asked, fixed, moving, reached))
+            verdict = assess(gather(transform, found.matches, found.asked, fixed, moving, reached))
     marks = case.get("landmarks")
     answers = None
     if case.get("queries") is not None:
@@ -227,7 +225,7 @@ def conclude(
         fixed=fixed,
         moving=moving,
         fixed_to_moving=transform,
-        matches=matches,
+        matches=found.matches,
         verdict=verdict,
         seconds=watch.total(),
         device=str(next(network.parameters()).device),
@@ -247,16 +245,29 @@ def conclude(
     )
 
 
-def refine(
-    start: RigidTransform,
-    matches: object,
-    pair: Sequence[MetaTensor],
-    points_mm: Tensor,
-    fixed_region: MetaTensor | None,
-) -> RigidTransform:
-    """Refine by intensities, unless that leaves the matches behind."""
-    region = None if fixed_region is None else in_region(start.inverse()(points_mm), fixed_region)
-    refined, _ = refine_rigid(start, *pair, points_mm, region=region)
+def final_fit(found: Fit, options: Options, fixed_region: MetaTensor | None) -> Fit:
+    """The fit that is handed out: over the matches of a region if one is given, and of the kind that was asked for."""
+    matches, transform, start = found.matches, found.transform, found.start
+    if transform is None:
+        return found
+    if fixed_region is not None:
+        threshold = options.search.threshold * found.spacing
+        matches = select(matches, in_region(matches.fixed_mm, fixed_region))
+        transform = polish(transform, matches.fixed_mm, matches.moving_mm, matches.confidence, threshold)
+        matches = replace(matches, inlier=residual_mm(transform, matches.fixed_mm, matches.moving_mm) <= threshold)
+        start = transform
+    if options.transform == "translation":
+        if not matches.inlier.any():
+            return replace(found, transform=None, matches=matches)
+        kept = select(matches, matches.inlier)
+        transform = RigidTransform(fit_translation(kept.fixed_mm, kept.moving_mm))
+    return replace(found, transform=transform, start=start, matches=matches)
+
+
+def refine(found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, fixed_region: MetaTensor | None) -> RigidTransform:
+    """Refine a fit by intensities, unless that leaves the matches behind."""
+    region = None if fixed_region is None else in_region(found.start.inverse()(points_mm), fixed_region)
+    refined, _ = refine_rigid(found.start, *pair, points_mm, region=region)
     return refined
 
 

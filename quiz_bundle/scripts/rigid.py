@@ -229,18 +229,28 @@ def consensus(
             chosen.append(index)
         if len(chosen) == keep:
             break
-    return [_polish(maps[index], source, target, confidence, threshold_mm) for index in chosen]
+    return [polish(RigidTransform(maps[index]), source, target, confidence, threshold_mm) for index in chosen]
 
 
-def _polish(matrix: Tensor, source: Tensor, target: Tensor, confidence: Tensor, threshold_mm: float) -> RigidTransform:
-    """Reweighted least squares from a first guess (4, 4), with Tukey's biweight."""
+def polish(
+    guess: RigidTransform, source_mm: Tensor, target_mm: Tensor, weights: Tensor, threshold_mm: float
+) -> RigidTransform:
+    """Reweighted least squares from a first guess, with Tukey's biweight; the guess itself where nothing supports it.
+
+    Args:
+        guess: the map to begin with.
+        source_mm, target_mm: corresponding points (N, 3) in mm, float64.
+        weights: confidences (N,).
+        threshold_mm: distance at which a match loses all weight.
+    """
+    matrix = guess.matrix
     for shrink in (1.5, 1.0, 1.0, 1.0, 1.0):
-        residual = (apply_affine(matrix, source) - target).norm(dim=-1)
-        weight = confidence * (1 - (residual / (shrink * threshold_mm)).square()).clamp_min(0).square()
+        residual = (apply_affine(matrix, source_mm) - target_mm).norm(dim=-1)
+        weight = weights * (1 - (residual / (shrink * threshold_mm)).square()).clamp_min(0).square()
         support = weight > 0
-        if support.sum() < 3 or collinear(source[support] - source[support].mean(0), weight[support]):
+        if support.sum() < 3 or collinear(source_mm[support] - source_mm[support].mean(0), weight[support]):
             break
-        matrix = fit_rigid(source, target, weight)
+        matrix = fit_rigid(source_mm, target_mm, weight)
     return RigidTransform(matrix)
 
 

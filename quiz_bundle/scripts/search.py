@@ -15,7 +15,7 @@ from .network import QuizNet
 from .queries import ask, believable
 from .refine import correlation, refine_rigid
 from .result import Matches
-from .rigid import RigidTransform, consensus, fit_robust, fit_translation, residual_mm
+from .rigid import RigidTransform, consensus, fit_robust, polish, residual_mm
 from .volumes import resample, standard_grid
 
 
@@ -56,43 +56,38 @@ class Fit:
     """Matches and the map they give.
 
     Attributes:
-        transform: fixed to moving, RAS mm; None when the matches fix no map.
+        transform: fixed to moving, RAS mm, least squares over the inliers; None when the matches fix no map.
+        start: where refinement by intensities should begin; near ``transform``, or better where matches are scarce.
         matches: with their inliers marked.
         asked: number of matches before the filters.
         spacing: voxel size of the pass they come from, mm.
     """
 
     transform: RigidTransform | None
+    start: RigidTransform | None
     matches: Matches
     asked: int
     spacing: float
 
 
 def fit_matches(
-    matches: Matches, threshold_mm: float, generator: torch.Generator, transform: str = "rigid"
+    matches: Matches, threshold_mm: float, generator: torch.Generator
 ) -> tuple[RigidTransform | None, Matches]:
-    """Fit a map to matches and mark its inliers; None when they are too few or lie on a line.
+    """Fit a rigid map to matches and mark its inliers; None when they are too few or lie on a line.
 
     Args:
         matches: after the filters.
         threshold_mm: distance within which a match agrees.
         generator: source of the robust fit's draws.
-        transform: "rigid", or "translation" for the paper's mean displacement (over the inliers of the robust fit).
     """
-    nothing = replace(matches, inlier=torch.zeros(len(matches), dtype=torch.bool))
     if len(matches) < 3:
-        return None, nothing
+        return None, matches
     try:
         fitted, inlier = fit_robust(
             matches.fixed_mm, matches.moving_mm, matches.confidence, threshold_mm=threshold_mm, generator=generator
         )
     except ValueError:
-        return None, nothing
-    if not inlier.any():
-        return None, nothing
-    if transform == "translation":
-        kept = inlier
-        fitted = RigidTransform(fit_translation(matches.fixed_mm[kept], matches.moving_mm[kept]))
+        return None, matches
     return fitted, replace(matches, inlier=inlier)
 
 
@@ -116,7 +111,7 @@ def search(
     points = ask(coarse[1], settings.trial_points, generator)
     threshold = settings.threshold * fit.spacing
     place, reached = nominate(fit.matches, coarse, points, threshold, settings, generator)
-    fit = with_inliers(fit, place, threshold)
+    fit = fit_near(fit, place, threshold)
     for _ in range(settings.zoom_passes):
         zoomed = zoom(fixed, moving, place, settings)
         if zoomed is None:
@@ -128,7 +123,7 @@ def search(
         if score < reached - settings.tolerance:
             break
         fit, place, reached = closer, closer.transform, score
-    return fit
+    return replace(fit, start=place)
 
 
 def match_pass(matcher: Matcher, settings: SearchSettings, generator: torch.Generator) -> Fit:
@@ -137,7 +132,7 @@ def match_pass(matcher: Matcher, settings: SearchSettings, generator: torch.Gene
     found = matcher.match(settings.queries, generator)
     kept = believable(found, settings.cycle_limit * spacing)
     transform, kept = fit_matches(kept, settings.threshold * spacing, generator)
-    return Fit(transform, kept, len(found), spacing)
+    return Fit(transform, transform, kept, len(found), spacing)
 
 
 def nominate(
@@ -165,10 +160,12 @@ def nominate(
     return max(tried, key=lambda trial: trial[1])
 
 
-def with_inliers(fit: Fit, transform: RigidTransform, threshold_mm: float) -> Fit:
-    """The same matches under another map."""
-    inlier = residual_mm(transform, fit.matches.fixed_mm, fit.matches.moving_mm) <= threshold_mm
-    return replace(fit, transform=transform, matches=replace(fit.matches, inlier=inlier))
+def fit_near(fit: Fit, place: RigidTransform, threshold_mm: float) -> Fit:
+    """Fit the same matches again, in the neighbourhood of a map that the intensities prefer."""
+    m = fit.matches
+    transform = polish(place, m.fixed_mm, m.moving_mm, m.confidence, threshold_mm)
+    inlier = residual_mm(transform, m.fixed_mm, m.moving_mm) <= threshold_mm
+    return replace(fit, transform=transform, matches=replace(m, inlier=inlier))
 
 
 def zoom(

@@ -62,13 +62,20 @@ def training_items(
         members = [{**member, "group": name} for member in members]
         items["training"].extend(members[: len(members) - kept])
         for number, member in enumerate(members[len(members) - kept :]):
-            items["validation"].extend({**member, "draw": 1000 * number + d} for d in range(validation_draws))
+            items["validation"].extend(_frozen(member, number, validation_draws))
+    if not items["validation"] and len(items["training"]) > 1 and groups:  # few volumes, and no folder can spare one
+        items["validation"].extend(_frozen(items["training"].pop(), 0, validation_draws))
     for section in ("training", "validation"):
         _need_landmarks(datalist, section, items[section])
         if not items[section]:
             where = datalist or volumes or label_maps
-            raise InputError(where, f"{section} items", "none", "add some, or raise validation_fraction")
+            raise InputError(where, f"{section} items", "none", "add some; volumes or pairs, two at least")
     return items
+
+
+def _frozen(member: dict, number: int, draws: int) -> list[dict]:
+    """A volume's validation items: each ``draw`` number always gives the same pair."""
+    return [{**member, "draw": 1000 * number + draw} for draw in range(draws)]
 
 
 def evaluation_items(

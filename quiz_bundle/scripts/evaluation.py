@@ -1,0 +1,192 @@
+"""``run evaluating``: whole registrations of pairs with known points, and the two tables of their errors."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from monai.transforms import Resize, Transform
+from torch import Tensor
+
+from .errors import InputError
+from .landmarks import PairedLandmarks, read_landmarks
+from .matcher import Matcher
+from .metrics import landmark_report, success
+from .network import QuizNet
+from .pairs import DrawPaird, LoadSourced
+from .register import Options, register
+from .rigid import RigidTransform
+from .search import SearchSettings, match_pass
+from .volumes import load_volume, standardise
+
+MEASURES = (
+    "tre_mean_mm",
+    "tre_before_mm",
+    "rtre",
+    "rtre_voxel",
+    "offset_mm",
+    "offset_x_mm",
+    "offset_y_mm",
+    "offset_z_mm",
+    "seconds",
+)
+COLUMNS = ("name", "points", *MEASURES, "success5", "success10", "accepted")
+SUMMARY_COLUMNS = ("measure", "cases", "mean", "std", "median", "min", "max")
+LIMITS_MM = (5.0, 10.0)
+
+
+class LoadPaird(Transform):
+    """Make a pair to evaluate from a training item: volumes as they are, in HU, and their true points.
+
+    Args:
+        recipe: what pairs are drawn by, from items that are no pairs; ``draw`` decides which (see ``pairs.DrawPaird``).
+    """
+
+    def __init__(self, recipe: Mapping[str, object]) -> None:
+        self.load, self.draw = LoadSourced([float(recipe["spacing"])]), DrawPaird([recipe], frozen=True)
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[str, object]:
+        """Return ``name``, ``fixed`` and ``moving`` (1, I, J, K) in HU, and ``points``, the ``PairedLandmarks``."""
+        if "fixed" in data:
+            fixed, moving = load_volume(data["fixed"]), load_volume(data["moving"])
+            affines = (volume.meta.get("original_affine", volume.affine) for volume in (fixed, moving))
+            points = read_landmarks(data["landmarks"], *affines)
+            name = data.get("name") or Path(data["fixed"]).name
+        else:
+            pair = self.draw(self.load(data))
+            fixed, moving = pair["fixed"], pair["moving"]
+            labels = [str(number) for number in range(len(pair["fixed_points"]))]
+            points = PairedLandmarks(labels, pair["fixed_points"], pair["moving_points"])
+            kind = next(kind for kind in ("volume", "labels", "phantom") if kind in data)
+            name = f"{kind} {Path(str(data[kind])).name} {data.get('draw', 0)}"
+        return {"name": str(name), "fixed": fixed, "moving": moving, "points": points}
+
+
+def single(items: Sequence[dict]) -> dict:
+    """Collate a batch of one: the item itself."""
+    return items[0]
+
+
+def keep(batch: dict, *args: object, **options: object) -> tuple[dict, dict]:
+    """Prepare a batch for MONAI's evaluator: the pair is the input, and the label too."""
+    return batch, batch
+
+
+class RegisterPair(Inferer):
+    """Registers a pair as ``run inference`` does and measures the error at its points, which take no part in the fit.
+
+    Args:
+        transform, refine, seed, amp, search, window: see ``register.Options``.
+        resize_to: ask once, in volumes resized to this shape (the paper's 128^3), instead of searching at one spacing.
+    """
+
+    def __init__(self, resize_to: Sequence[int] | None = None, **options: object) -> None:
+        super().__init__()
+        self.options = Options.of(**options)
+        self.resize = Resize(resize_to, mode="trilinear", anti_aliasing=True) if resize_to else None
+
+    def __call__(self, inputs: Mapping, network: QuizNet, *args: object, **kwargs: object) -> dict[str, object]:
+        """Return the case's row of ``COLUMNS``."""
+        fixed, moving, points = (inputs[key] for key in ("fixed", "moving", "points"))
+        begin = time.perf_counter()
+        if self.resize is None:
+            result = register(fixed, moving, network=network, options=self.options)
+            transform, accepted = result.fixed_to_moving, int(result.verdict.accepted)
+        else:
+            transform, accepted = self._resized(network, fixed, moving), ""
+        seconds = time.perf_counter() - begin
+        try:
+            report = landmark_report(transform, points, fixed, moving)
+        except InputError as error:
+            raise InputError(inputs["name"], error.expected, error.found, error.remedy) from error
+        return row(inputs["name"], report, seconds, accepted)
+
+    def _resized(self, network: QuizNet, fixed: MetaTensor, moving: MetaTensor) -> RigidTransform | None:
+        """One look at both whole volumes at the shape that the paper gives them, whatever their voxels become."""
+        settings: SearchSettings = self.options.search
+        standard = (standardise(v, settings.spacing, self.options.window) for v in (fixed, moving))
+        matcher = Matcher(network, *(self.resize(volume) for volume in standard), amp=self.options.amp)
+        generator = torch.Generator().manual_seed(self.options.seed)
+        return match_pass(matcher, settings, generator, self.options.transform).transform
+
+
+def row(name: str, report: Mapping, seconds: float, accepted: object = "") -> dict[str, object]:
+    """A case's row of ``COLUMNS`` from ``metrics.landmark_report``; a case without a fit has NaN errors and no success."""
+    axes = dict(zip(("offset_x_mm", "offset_y_mm", "offset_z_mm"), report["offset_axes_mm"], strict=True))
+    passed = {f"success{limit:.0f}": int(report["tre_mean_mm"] <= limit) for limit in LIMITS_MM}
+    measured = {key: report[key] for key in MEASURES if key in report}
+    count = {"points": len(report["errors"]), "seconds": seconds, "accepted": accepted}
+    return {"name": name, **measured, **axes, **passed, **count}
+
+
+def summarise(rows: Sequence[Mapping]) -> list[dict[str, object]]:
+    """Rows of ``SUMMARY_COLUMNS``: each measure over the cases that have a number; success over all cases."""
+    table = []
+    for measure in MEASURES:
+        values = torch.tensor([float(r[measure]) for r in rows], dtype=torch.float64)
+        values = values[values.isfinite()]
+        if len(values) == 0:
+            table.append({"measure": measure, "cases": 0})
+            continue
+        spread = values.std() if len(values) > 1 else torch.tensor(0.0)
+        numbers = (values.mean(), spread, values.quantile(0.5), values.min(), values.max())
+        table.append(dict(zip(SUMMARY_COLUMNS, (measure, len(values), *map(float, numbers)), strict=True)))
+    means = [float(r["tre_mean_mm"]) for r in rows]
+    for limit in LIMITS_MM:
+        table.append({"measure": f"success@{limit:.0f}mm", "cases": len(rows), "mean": success(means, limit)})
+    return table
+
+
+class EvaluationTables:
+    """Collects the rows of an evaluation and writes ``cases.csv`` (one a case) and ``summary.csv`` when it ends.
+
+    Args:
+        output_dir: where; made if it is not there.
+    """
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self.folder, self.rows = Path(output_dir), []
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to an evaluator whose inferer is a ``RegisterPair``."""
+        engine.add_event_handler(Events.STARTED, lambda engine: self.rows.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: self.rows.append(engine.state.output["pred"]))
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _write(self, engine: Engine) -> None:
+        summary = summarise(self.rows)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_table(self.folder / "cases.csv", COLUMNS, self.rows)
+            write_table(self.folder / "summary.csv", SUMMARY_COLUMNS, summary)
+        except OSError as error:
+            raise InputError(self.folder, "a folder that can be written", str(error), "name another output_dir") from error
+        for line in summary:
+            if line["cases"]:
+                engine.logger.info("%s: %.4g over %d cases", line["measure"], line["mean"], line["cases"])
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping]) -> None:
+    """Write a CSV whole or not at all; numbers with six digits, empty where there is none."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _cell(value) for key, value in one.items()} for one in rows)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text.getvalue(), encoding="utf-8")
+    os.replace(part, path)
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float | Tensor):
+        return f"{float(value):.6g}" if math.isfinite(value) else ""
+    return value
