@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-
 AIR = -1000.0
 
 
@@ -24,7 +23,7 @@ def axes_mm(shape: tuple[int, ...], spacing: float) -> tuple[Tensor, Tensor, Ten
 
 
 def smooth_field(shape: tuple[int, ...], spacing: float, correlation_mm: float, random: np.random.RandomState) -> Tensor:
-    """A smooth random scalar field (I, J, K) of zero mean and unit variance, drawn on a lattice of half the correlation length."""
+    """A smooth random field (I, J, K) of unit variance, drawn on a lattice of half the correlation length."""
     lattice = [max(4, math.ceil(n * spacing / (0.5 * correlation_mm)) + 3) for n in shape]
     noise = torch.as_tensor(random.normal(size=lattice), dtype=torch.float32)[None, None]
     field = functional.interpolate(noise, size=tuple(shape), mode="trilinear", align_corners=False)[0, 0]

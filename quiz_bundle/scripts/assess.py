@@ -89,7 +89,8 @@ def assess(evidence: Evidence) -> Verdict:
         share = f"{100 * evidence.overlap:.0f} %"
         reasons.append(f"Only {share} of the moving scan's field lies inside the fixed scan's.")
     if evidence.correlation < 0.4:
-        reasons.append(f"The intensities agree poorly under the map (correlation {evidence.correlation:.2f}; 0.40 is needed).")
+        found = f"correlation {evidence.correlation:.2f}; 0.40 is needed"
+        reasons.append(f"The intensities agree poorly under the map ({found}).")
     if expected > 10:
         reasons.append(f"The expected error is {expected:.0f} mm; more than 10 mm is not accepted.")
     return Verdict(not reasons, reasons, expected, band, evidence.overlap)
@@ -97,5 +98,6 @@ def assess(evidence: Evidence) -> Verdict:
 
 def no_fit(asked: int) -> Verdict:
     """The verdict where the matches fix no map at all."""
-    reason = f"No rigid map fits the matches ({asked} answers, too few of them consistent); the scans may show different anatomy."
+    found = f"{asked} answers, too few of them consistent"
+    reason = f"No rigid map fits the matches ({found}); the scans may show different anatomy."
     return Verdict(False, [reason], math.nan, (math.nan, math.nan), math.nan)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from tqdm import tqdm
 
 from .errors import InputError
 from .landmarks import read_datalist
-from .options import as_bool
+from .options import as_bool, as_choice, as_path
+from .register import weights_sha256
 from .report import check_writable
 
 FILES = ("fixed", "moving", "queries", "landmarks", "fixed_region", "moving_labels")
@@ -23,25 +25,33 @@ SUMMARY = ("name", "status", "accepted", "expected_tre_mm", "tre_mean_mm", "inli
 logger = logging.getLogger(__name__)
 
 
-def list_cases(datalist: str | None = None, dataset_dir: str | None = None, **single: object) -> list[dict]:
+def list_cases(
+    datalist: str | None = None, dataset_dir: str | None = None, anonymous: object = False, **single: object
+) -> list[dict]:
     """The cases to run: those of a datalist, each with a ``folder`` of its own, or the one given by its files.
 
     Args:
         datalist: JSON, a bare list or ``{"test": [...]}``.
         dataset_dir: folder that its paths are relative to.
+        anonymous: call the cases by their numbers.
         single: ``fixed``, ``moving`` and the other inputs of one case; with a datalist, defaults for its cases.
 
     Raises:
-        InputError: two cases share a name, or a case lacks a scan.
+        InputError: a value is no path, two cases share a name, or a case lacks a scan.
     """
     given = {key: value for key, value in single.items() if value is not None}
+    as_choice("queries_in", given.get("queries_in", "fixed"), ("fixed", "moving"))
+    for role in FILES:
+        for file in _files(given.get(role)):
+            as_path(role, file)
+    hidden = as_bool("anonymous", anonymous)
     if datalist is None:
         return [given] if "fixed" in given or "moving" in given else []
     defaults = {key: value for key, value in given.items() if key not in ("fixed", "moving")}
-    listed = read_datalist(datalist, dataset_dir).get("test", [])
+    listed = read_datalist(as_path("datalist", datalist), dataset_dir).get("test", [])
     cases, names = [], set()
     for number, case in enumerate(listed):
-        name = str(case.get("name", f"case_{number:04d}"))
+        name = case_name(case, number, hidden)
         if name in names or Path(name).name != name or name in ("", ".", ".."):
             raise InputError(datalist, "a different name for each case, usable as a folder", repr(name), "rename it")
         names.add(name)
@@ -78,7 +88,9 @@ def run_cases(
     for role in ("fixed", "moving"):
         if "folder" not in cases[0] and role not in cases[0]:
             raise InputError(role, "a scan", "none", f"give --{role} FILE")
+    hidden = as_bool("anonymous", anonymous)
     check_writable(output_dir)
+    options = {**options, "weights": weights_sha256(evaluator.network)}
     cohort = "folder" in cases[0]
     records = []
     for case in tqdm(cases, desc="cases", disable=not cohort):
@@ -97,14 +109,45 @@ def run_cases(
             cause = input_error(error)
             if not cohort:
                 raise
-            message = str(cause or error)
-            record |= {"status": "failed", "message": "bad input" if as_bool("anonymous", anonymous) else message}
-            if cause is None:
+            message = " ".join(str(cause or _innermost(error)).split())
+            record |= {"status": "failed", "message": without_paths(message, case) if hidden else message}
+            if cause is None and hidden:
+                logger.error("a case failed unexpectedly: %s", type(_innermost(error)).__name__)
+            elif cause is None:
                 logger.exception("a case failed unexpectedly")
         records.append(record)
         if cohort:
             _write_summary(Path(output_dir) / "summary.csv", records)
     return records
+
+
+def case_name(case: Mapping[str, object], number: int, anonymous: bool = False) -> str:
+    """What a case of several is called: its own name, or its number in the list."""
+    given = None if anonymous else case.get("name")
+    return f"case_{number:04d}" if given is None else str(given)
+
+
+def without_paths(message: str, inputs: Mapping[str, object]) -> str:
+    """A message with each input's path and file name replaced by its role, and any other path by dots."""
+    for role, value in inputs.items():
+        for file in _files(value):
+            if isinstance(file, (str, os.PathLike)):
+                known = "|".join(re.escape(name) for name in (str(file), Path(file).name) if name)
+                message = re.sub(rf"(?<![\w./-])(?:{known})(?![\w-])", role, message) if known else message
+    return re.sub(r"\S*/\S*", "...", message)
+
+
+def _files(value: object) -> Sequence[object]:
+    """The files of one role: none, one, or a list."""
+    if value is None:
+        return []
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def input_error(error: BaseException | None) -> InputError | None:
@@ -124,8 +167,7 @@ def _fingerprint(case: Mapping[str, object], options: Mapping[str, object]) -> s
     """Hash over the content of a case's files and the options."""
     digest = hashlib.sha256(json.dumps({k: str(v).lower() for k, v in options.items()}, sort_keys=True).encode())
     for role in FILES:
-        value = case.get(role)
-        for file in value if isinstance(value, (list, tuple)) else [value]:
+        for file in _files(case.get(role)):
             digest.update(f"{role}:".encode())
             if isinstance(file, (str, os.PathLike)) and Path(file).is_file():
                 with Path(file).open("rb") as stream:
@@ -157,6 +199,7 @@ def _summary(report: Mapping[str, object]) -> dict:
 
 
 def _write_summary(path: Path, records: Sequence[Mapping[str, object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".csv.part")
     with partial.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, SUMMARY, restval="")

@@ -35,7 +35,7 @@ class SmoothDeformation:
         return torch.cos(angle) @ self.amplitudes.to(points_mm)
 
     def forward(self, points_mm: Tensor) -> Tensor:
-        """x + u(x) for points (..., 3) in mm."""
+        """Map x to x + u(x) for points (..., 3) in mm."""
         return points_mm + self.displacement(points_mm)
 
     def inverse(self, points_mm: Tensor, tolerance_mm: float = 1e-9, steps: int = 200) -> Tensor:

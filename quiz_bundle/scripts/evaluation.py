@@ -23,9 +23,9 @@ from .matcher import Matcher
 from .metrics import landmark_report, success
 from .network import QuizNet
 from .pairs import DrawPaird, LoadSourced
+from .queries import believable
 from .register import Options, register
-from .rigid import RigidTransform
-from .search import SearchSettings, match_pass
+from .rigid import RigidTransform, fit_robust, fit_translation
 from .volumes import load_volume, standardise
 
 MEASURES = (
@@ -98,11 +98,12 @@ class RegisterPair(Inferer):
         """Return the case's row of ``COLUMNS``."""
         fixed, moving, points = (inputs[key] for key in ("fixed", "moving", "points"))
         begin = time.perf_counter()
-        if self.resize is None:
-            result = register(fixed, moving, network=network, options=self.options)
-            transform, accepted = result.fixed_to_moving, int(result.verdict.accepted)
-        else:
-            transform, accepted = self._resized(network, fixed, moving), ""
+        with torch.enable_grad():  # MONAI's evaluator switches gradients off, and the refinement needs them
+            if self.resize is None:
+                result = register(fixed, moving, network=network, options=self.options)
+                transform, accepted = result.fixed_to_moving, int(result.verdict.accepted)
+            else:
+                transform, accepted = self._resized(network, fixed, moving), ""
         seconds = time.perf_counter() - begin
         try:
             report = landmark_report(transform, points, fixed, moving)
@@ -112,11 +113,20 @@ class RegisterPair(Inferer):
 
     def _resized(self, network: QuizNet, fixed: MetaTensor, moving: MetaTensor) -> RigidTransform | None:
         """One look at both whole volumes at the shape that the paper gives them, whatever their voxels become."""
-        settings: SearchSettings = self.options.search
+        settings = self.options.search
         standard = (standardise(v, settings.spacing, self.options.window) for v in (fixed, moving))
         matcher = Matcher(network, *(self.resize(volume) for volume in standard), amp=self.options.amp)
         generator = torch.Generator().manual_seed(self.options.seed)
-        return match_pass(matcher, settings, generator, self.options.transform).transform
+        found = believable(matcher.match(settings.queries, generator), settings.cycle_limit * matcher.spacing_mm)
+        if len(found) == 0:
+            return None
+        ends = found.fixed_mm, found.moving_mm, found.confidence
+        if self.options.transform == "translation":
+            return RigidTransform(fit_translation(*ends))
+        try:
+            return fit_robust(*ends, threshold_mm=settings.threshold * matcher.spacing_mm, generator=generator)[0]
+        except ValueError:
+            return None
 
 
 def row(name: str, report: Mapping, seconds: float, accepted: object = "") -> dict[str, object]:

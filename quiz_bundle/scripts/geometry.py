@@ -147,7 +147,7 @@ def sample(volume: Tensor, points_grid: Tensor, mode: str = "bilinear", padding_
 
 
 def check_affine(affine: Tensor, tolerance: float = 1e-3) -> None:
-    """Raise ``ValueError`` with the reason if an affine is not finite, singular, or has axes that are not at right angles."""
+    """Raise ``ValueError`` with the reason if an affine is not finite, singular or sheared."""
     linear = as_affine(affine)[:3, :3]
     if not torch.isfinite(as_affine(affine)).all():
         raise ValueError("an affine with numbers that are not finite")

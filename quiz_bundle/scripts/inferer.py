@@ -11,6 +11,7 @@ from monai.inferers import Inferer
 from monai.transforms import MapTransform
 from torch import Tensor
 
+from .options import as_bool, as_integer
 from .pairs import pad_together
 from .result import Matches
 from .rigid import RigidTransform
@@ -20,7 +21,7 @@ ROWS = 9  # fixed mm (3), moving mm (3), confidence, cycle error in mm, inlier
 
 
 def pack_pair(fixed: MetaTensor, moving: MetaTensor) -> MetaTensor:
-    """Two standardised volumes (1, I, J, K) as one image (2, I, J, K), padded with air; the meta knows how to undo it."""
+    """Two standardised volumes (1, I, J, K) as one image (2, I, J, K), padded with air; its meta knows the way back."""
     image = torch.cat(pad_together([v.as_tensor() for v in (fixed, moving)]))
     meta = {
         "moving_affine": moving.affine.clone(),
@@ -105,14 +106,13 @@ class QuizInferer(Inferer):
         search: settings of ``SearchSettings``.
     """
 
-    def __init__(self, amp: bool = False, seed: int = 0, **search: object) -> None:
+    def __init__(self, amp: object = False, seed: object = 0, **search: object) -> None:
         super().__init__()
-        self.amp, self.seed, self.settings = amp, seed, SearchSettings(**search)  # type: ignore[arg-type]
+        self.amp, self.seed = as_bool("amp", amp), as_integer("seed", seed)
+        self.settings = SearchSettings(**search)  # type: ignore[arg-type]
 
     def __call__(self, inputs: MetaTensor, network: torch.nn.Module, *args: object, **kwargs: object) -> MetaTensor:
         """Find the matches of one pair."""
         generator = torch.Generator().manual_seed(self.seed)
         fit = search(network, *unpack_pair(inputs), self.settings, generator, self.amp)
         return fit_to_tensor(fit)
-
-

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .geometry import grid_to_mm, ijk_to_grid, inside, mm_to_grid, spacing_of
 from .network import Joined, QuizNet
-from .queries import ask, join
+from .queries import ask, join, select
 from .result import Matches
 
 
@@ -72,19 +72,17 @@ class Matcher:
         cycle = (back.points_mm - points_mm).norm(dim=-1)
         return Matches(*ends, answers.confidence, cycle, torch.zeros(len(points_mm), dtype=torch.bool))
 
-    def match(self, count: int, generator: torch.Generator) -> Matches:
-        """Ask ``count`` points of the body in each volume and join the answers that lie in the other's field."""
+    def both_ways(self, fixed_mm: Tensor, moving_mm: Tensor) -> Matches:
+        """Matches of queries (Q, 3) in either volume, joined; answers outside the searched field are left out."""
         fixed, moving = self.volumes
-        found = join(self.one_way(ask(fixed, count, generator)), self.one_way(ask(moving, count, generator), True))
+        found = join(self.one_way(fixed_mm), self.one_way(moving_mm, backward=True))
         kept = inside(found.fixed_mm, fixed.affine, fixed.shape[1:])
         kept &= inside(found.moving_mm, moving.affine, moving.shape[1:])
-        return Matches(
-            found.fixed_mm[kept],
-            found.moving_mm[kept],
-            found.confidence[kept],
-            found.cycle_error_mm[kept],
-            found.inlier[kept],
-        )
+        return select(found, kept)
+
+    def match(self, count: int, generator: torch.Generator) -> Matches:
+        """Ask ``count`` points of the body in each volume, both ways."""
+        return self.both_ways(*(ask(volume, count, generator) for volume in self.volumes))
 
     @property
     def spacing_mm(self) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 
 from .errors import InputError
@@ -29,3 +31,27 @@ def as_choice(name: str, value: object, choices: Sequence[str]) -> str:
     if value not in choices:
         raise InputError(name, f"one of {', '.join(choices)}", repr(value), f"change --{name}")
     return str(value)
+
+
+def as_integer(name: str, value: object) -> int:
+    """A whole number, or its digits.
+
+    Raises:
+        InputError: anything else.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value):
+        return int(value)
+    raise InputError(name, "a whole number", repr(value), f"change --{name}")
+
+
+def as_path(name: str, value: object) -> str:
+    """A path; the command line reads 2024 as a number before anybody can see it.
+
+    Raises:
+        InputError: anything else.
+    """
+    if isinstance(value, (str, os.PathLike)) and str(value):
+        return str(value)
+    raise InputError(name, "a path", repr(value), f"write --{name} ./NAME where the name alone reads as something else")

@@ -205,7 +205,7 @@ def add_couch(rng: np.random.Generator, hu: Tensor, affine: Tensor, middle: floa
     lowest = int(solid[0]) if len(solid) else 0
     step = affine.diagonal()[:3]
     x = torch.arange(hu.shape[0])[:, None] * step[0] + affine[0, 3] - middle
-    y = (torch.arange(hu.shape[1])[None] - lowest) * step[1] + 4
+    y = (torch.arange(hu.shape[1])[None] - lowest) * step[1] + 1
     thick, wide = (18.0, 200.0) if bowl else (50.0, 262.0)
     core, shell = (-700.0, rng.uniform(20, 120)) if bowl else (-900.0, rng.uniform(-60, 60))
     if bowl:

@@ -1,4 +1,4 @@
-"""The stages after the network as MONAI's generic tools call them: a transform that concludes, a handler that writes."""
+"""The stages after the network as MONAI's tools call them: a transform that concludes, a handler that writes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import convert_data_type
 
+from .cases import case_name
 from .files import on_fixed_grid
 from .inferer import tensor_to_fit, unpack_pair
-from .options import as_bool
+from .options import as_bool, as_path
 from .register import Options, Stopwatch, conclude, load_case
 from .report import report_record, write_outputs
 
@@ -21,7 +22,7 @@ INPUTS = ("fixed", "moving", "queries", "queries_in", "landmarks", "fixed_region
 
 
 class LoadCased(Transform):
-    """Load everything of a case that is a path: both scans, mask, label map, landmarks, queries (``register.load_case``)."""
+    """Load all of a case that is a path: both scans, mask, label map, landmarks, queries (``register.load_case``)."""
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
         """Return the case with volumes (1, I, J, K) and points in RAS mm; keys of None are dropped."""
@@ -51,7 +52,7 @@ class Concluded(Transform):
         self.network, self.options = network, options
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
-        """Return the dictionary with ``registration``, ``result`` (the report's numbers) and ``pred`` (1, I, J, K) in HU."""
+        """Return the dictionary with ``registration``, ``result`` (the report), ``pred`` (1, I, J, K) in HU."""
         watch = data.get("watch") or Stopwatch()
         watch.lap("match")
         case = {key: data[key] for key in INPUTS if key in data}
@@ -71,12 +72,16 @@ class WriteOutputs:
     """Writes each case's output files when the evaluator is done with it.
 
     Args:
-        output_dir: where to; a case with a ``folder`` of its own goes into that sub-folder.
+        output_dir: where to; a case with a ``folder`` goes into that sub-folder, one of several into its own.
         anonymous: leave names and paths out.
+
+    Raises:
+        InputError: ``output_dir`` is no path, ``anonymous`` neither true nor false.
     """
 
     def __init__(self, output_dir: str | Path, anonymous: object = False) -> None:
-        self.output_dir, self.anonymous = Path(output_dir), as_bool("anonymous", anonymous)
+        self.output_dir = Path(as_path("output_dir", output_dir))
+        self.anonymous = as_bool("anonymous", anonymous)
 
     def attach(self, engine: Engine) -> None:
         """Write after each iteration."""
@@ -84,8 +89,10 @@ class WriteOutputs:
 
     def __call__(self, engine: Engine) -> None:
         """Write the case of the last iteration."""
-        folder = self.output_dir / engine.state.batch.get("folder", "")
-        write_outputs(engine.state.output["registration"], folder, self.anonymous)
+        case, state = engine.state.batch, engine.state
+        alone = state.epoch_length == 1
+        folder = case.get("folder", "" if alone else case_name(case, state.iteration - 1, self.anonymous))
+        write_outputs(state.output["registration"], self.output_dir / folder, self.anonymous)
 
 
 def collate_case(items: Sequence[Mapping[Hashable, object]]) -> dict[Hashable, object]:
@@ -93,5 +100,3 @@ def collate_case(items: Sequence[Mapping[Hashable, object]]) -> dict[Hashable, o
     if len(items) != 1:
         raise ValueError(f"cases: expected a batch of one, found {len(items)}; set batch_size to 1.")
     return {**items[0], "image": items[0]["image"][None]}
-
-

@@ -11,6 +11,9 @@ from .result import Matches
 from .volumes import body_mask
 
 
+LEAST_CONFIDENCE = 0.2  # below it a match is not believed and a query has no answer
+
+
 def ask(volume: MetaTensor, count: int, generator: torch.Generator) -> Tensor:
     """Draw query points inside the patient, spread evenly over the body.
 
@@ -30,7 +33,7 @@ def ask(volume: MetaTensor, count: int, generator: torch.Generator) -> Tensor:
     return ijk_to_mm(chosen, volume.affine)
 
 
-def believable(matches: Matches, limit_mm: float, least: float = 0.3) -> Matches:
+def believable(matches: Matches, limit_mm: float, least: float = LEAST_CONFIDENCE) -> Matches:
     """Keep the matches whose round trip closes within ``limit_mm`` and whose confidence is at least ``least``."""
     good = (matches.cycle_error_mm <= limit_mm) & (matches.confidence >= least)
     return select(matches, good)
@@ -56,3 +59,9 @@ def join(a: Matches, b: Matches) -> Matches:
         torch.cat([a.cycle_error_mm, b.cycle_error_mm]),
         torch.cat([a.inlier, b.inlier]),
     )
+
+
+def no_matches() -> Matches:
+    """None at all."""
+    points, numbers = torch.zeros(0, 3, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
+    return Matches(points, points, numbers, numbers, numbers > 0)

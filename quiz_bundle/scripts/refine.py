@@ -48,7 +48,7 @@ def refine_rigid(
 
 
 def correlation(transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor, points_mm: Tensor) -> float:
-    """Correlation of the scans at moving points (N, 3) in mm under a fixed-to-moving map, over those inside the fixed field."""
+    """Correlation of the scans at moving points (N, 3) in mm under a fixed-to-moving map, inside the fixed field."""
     values = _values(moving, points_mm)
     seen = transform.inverse()(points_mm)
     weight = inside(seen, fixed.affine, fixed.shape[1:])
@@ -73,6 +73,11 @@ def _to_grid(volume: MetaTensor) -> Tensor:
     return matrix
 
 
+def _limit(volume: MetaTensor) -> Tensor:
+    """Largest grid coordinates (3,) one voxel within the faces: nearer to them, the outermost values repeat."""
+    return 1 - 2 / torch.tensor(volume.shape[1:], dtype=torch.float32)
+
+
 def _values(volume: MetaTensor, points_mm: Tensor) -> Tensor:
     """Intensities (1, N) at points (N, 3) in mm."""
     grid = apply_affine(_to_grid(volume), points_mm).float()
@@ -83,11 +88,13 @@ def _ascend(
     backward: RigidTransform, fixed: MetaTensor, moving: MetaTensor, points_mm: Tensor, steps: int
 ) -> tuple[RigidTransform, float]:
     """L-BFGS on a turn about the points' middle and a shift; moving to fixed."""
+    within = (apply_affine(_to_grid(moving), points_mm).abs() <= _limit(moving)).all(-1)
+    points_mm = points_mm[within] if within.sum() >= 100 else points_mm
     wanted = _values(moving, points_mm)
     at = backward(points_mm)
     middle = at.mean(0)
     arm = float((at - middle).norm(dim=-1).mean().clamp_min(1.0))  # makes a turn and a shift of one unit equally far
-    to_grid, image = _to_grid(fixed), fixed.as_tensor()[None]
+    to_grid, image, limit = _to_grid(fixed), fixed.as_tensor()[None], _limit(fixed)
     offsets = (at - middle).float()
     parameters = torch.zeros(6, requires_grad=True)
     optimizer = torch.optim.LBFGS([parameters], lr=1.0, max_iter=steps, line_search_fn="strong_wolfe", tolerance_change=1e-6)
@@ -96,7 +103,7 @@ def _ascend(
         rotation = rotation_matrix(parameters[:3] * 10 / arm)
         placed = offsets @ rotation.T + parameters[3:] * 10 + middle.float()
         grid = apply_affine(to_grid, placed)
-        weight = (grid.detach().abs() <= 1).all(-1).float()
+        weight = (grid.detach().abs() <= limit).all(-1).float()
         if weight.sum() < 100:
             return parameters.sum() * 0
         return -global_ncc(sample(image, grid[None], "bilinear", "border")[:, 0], wanted, weight[None])[0]

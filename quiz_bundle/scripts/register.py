@@ -20,14 +20,15 @@ from .landmarks import PairedLandmarks, read_landmarks, read_points
 from .matcher import Matcher
 from .metrics import landmark_report
 from .network import QuizNet
-from .options import as_bool, as_choice
-from .queries import ask, select
+from .options import as_bool, as_choice, as_integer
+from .queries import LEAST_CONFIDENCE, ask, select
 from .refine import correlation, refine_rigid
 from .result import Answers, Registration
 from .resume import load_weights
 from .rigid import RigidTransform, fit_translation, polish, residual_mm
-from .search import Fit, SearchSettings, search, zoom
+from .search import Fit, SearchSettings, search
 from .volumes import load_volume, standardise
+from .zoom import common_region, tiles
 
 BUNDLE = Path(__file__).resolve().parents[1]
 
@@ -58,6 +59,7 @@ class Options:
         as_choice("transform", self.transform, ("rigid", "translation"))
         object.__setattr__(self, "refine", as_bool("refine", self.refine))
         object.__setattr__(self, "amp", as_bool("amp", self.amp))
+        object.__setattr__(self, "seed", as_integer("seed", self.seed))
         object.__setattr__(self, "window", (float(self.window[0]), float(self.window[1])))
 
     @classmethod
@@ -288,21 +290,31 @@ def answer(
     transform: RigidTransform | None,
     options: Options,
 ) -> Answers:
-    """Look points up with the matcher, zoomed on the found place if there is one; NaN where there is no answer."""
+    """Look points up with the matcher, close up if a place was found; NaN where there is no answer."""
     labels, asked = queries
-    backward = queries_in == "moving"
-    settings = options.search
-    zoomed = None if transform is None else zoom(*pair, transform, settings)
-    volumes = list(zoomed) if zoomed else list(pair)
-    matcher = Matcher(network, *volumes, amp=options.amp)
-    here, there = volumes[::-1] if backward else volumes
-    rows = matcher.one_way(asked, backward)
-    points = rows.fixed_mm if backward else rows.moving_mm
-    known = inside(asked, here.affine, here.shape[1:]) & inside(points, there.affine, there.shape[1:])
-    known &= (rows.cycle_error_mm <= settings.cycle_limit * matcher.spacing_mm) & (rows.confidence >= 0.3)
+    backward, settings = queries_in == "moving", options.search
+    points, confidence = torch.full_like(asked, torch.nan), torch.zeros(len(asked), dtype=torch.float64)
     rigid = torch.full_like(asked, torch.nan)
+    region = None
     if transform is not None:
         rigid = (transform.inverse() if backward else transform)(asked)
-    return Answers(labels, asked, torch.where(known[:, None], points, torch.nan), rows.confidence, rigid)
-
-
+        region = common_region(*pair, transform, settings.margin)
+    nobody = asked[:0]
+    looks = (
+        [(list(pair), [torch.arange(len(asked))] * 2)]
+        if region is None
+        else tiles(region, (nobody, asked) if backward else (asked, nobody), settings.tile, settings.overlap)
+    )
+    for volumes, rows in looks:
+        here, there = volumes[::-1] if backward else volumes
+        row = rows[backward]
+        row = row[inside(asked[row], here.affine, here.shape[1:])]
+        if len(row) == 0:
+            continue
+        matcher = Matcher(network, *volumes, amp=options.amp)
+        found = matcher.one_way(asked[row], backward)
+        ends = found.fixed_mm if backward else found.moving_mm
+        known = inside(ends, there.affine, there.shape[1:]) & (found.confidence >= LEAST_CONFIDENCE)
+        known &= found.cycle_error_mm <= settings.cycle_limit * matcher.spacing_mm
+        points[row[known]], confidence[row] = ends[known], found.confidence
+    return Answers(labels, asked, points, confidence, rigid)

@@ -9,14 +9,14 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from .geometry import as_affine, corners_mm, mm_to_ijk
 from .matcher import Matcher
 from .network import QuizNet
-from .queries import ask, believable
-from .refine import correlation, refine_rigid
+from .queries import ask, believable, join, no_matches
+from .refine import refine_rigid
 from .result import Matches
 from .rigid import RigidTransform, consensus, fit_robust, polish, residual_mm
 from .volumes import resample, standard_grid
+from .zoom import common_region, tiles
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class SearchSettings:
         spacing: voxel size of the zoomed pass; the standardised volumes have it.
         coarse_spacing: voxel size of the pass over the whole of both volumes.
         queries: points asked in each volume and pass.
-        margin: how far beyond the found place the second pass looks.
+        margin: how far beyond the moving field the second pass looks.
+        tile, overlap: edge of the tiles of the second pass, about as large as what the network is trained on, and what
+            neighbours share.
         cycle_limit: largest cycle error, in voxels of the pass.
         threshold: distance to the fit within which a match is an inlier, in voxels of the pass.
         zoom_passes: number of zoomed passes; 0 answers from the coarse pass.
@@ -40,7 +42,9 @@ class SearchSettings:
     spacing: float = 3.0
     coarse_spacing: float = 6.0
     queries: int = 1500
-    margin: float = 30.0
+    margin: float = 15.0
+    tile: float = 144.0
+    overlap: float = 36.0
     cycle_limit: float = 4.0
     threshold: float = 4.0
     zoom_passes: int = 1
@@ -105,88 +109,82 @@ def search(
     to look closer. The fit here is always rigid; what kind of map is handed out is decided later.
     """
     coarse = [resample(v, *standard_grid(v, settings.coarse_spacing), outside=0.0) for v in (fixed, moving)]
-    fit = match_pass(Matcher(network, *coarse, amp=amp), settings, generator)
+    found = Matcher(network, *coarse, amp=amp).match(settings.queries, generator)
+    fit = fit_found(found, settings.coarse_spacing, settings, generator)
     if fit.transform is None:
         return fit
     points = ask(coarse[1], settings.trial_points, generator)
-    threshold = settings.threshold * fit.spacing
-    place, reached = nominate(fit.matches, coarse, points, threshold, settings, generator)
-    fit = fit_near(fit, place, threshold)
+    place, reached = nominate(fit, coarse, points, settings, generator)
+    fit = fit_near(fit, place, settings)
     for _ in range(settings.zoom_passes):
-        zoomed = zoom(fixed, moving, place, settings)
-        if zoomed is None:
-            break
-        closer = match_pass(Matcher(network, *zoomed, amp=amp), settings, generator)
+        found = look_closer(network, fixed, moving, place, settings, generator, amp)
+        closer = fit_found(found, settings.spacing, settings, generator)
         if closer.transform is None:
             break
-        score = correlation(closer.transform, *coarse, points)
-        if score < reached - settings.tolerance:
+        better, score = trial(closer.transform, coarse, points, settings)
+        if score < reached - settings.tolerance:  # the closer look led elsewhere: take it for a mistake
             break
-        fit, place, reached = closer, closer.transform, score
+        fit, place, reached = closer, better, score
     return replace(fit, start=place)
 
 
-def match_pass(matcher: Matcher, settings: SearchSettings, generator: torch.Generator) -> Fit:
-    """Ask, match, filter and fit once."""
-    spacing = matcher.spacing_mm
-    found = matcher.match(settings.queries, generator)
+def look_closer(
+    network: QuizNet,
+    fixed: MetaTensor,
+    moving: MetaTensor,
+    place: RigidTransform,
+    settings: SearchSettings,
+    generator: torch.Generator,
+    amp: bool = False,
+) -> Matches:
+    """Match the region where the volumes meet under a map, tile by tile, at the fine spacing; before the filters."""
+    region = common_region(fixed, moving, place, settings.margin)
+    if region is None:
+        return no_matches()
+    asked = tuple(ask(v, settings.queries, generator) for v in region)
+    found = no_matches()
+    for volumes, rows in tiles(region, asked, settings.tile, settings.overlap):
+        if sum(map(len, rows)):
+            own = (points[row] for points, row in zip(asked, rows, strict=True))
+            found = join(found, Matcher(network, *volumes, amp=amp).both_ways(*own))
+    return found
+
+
+def fit_found(found: Matches, spacing: float, settings: SearchSettings, generator: torch.Generator) -> Fit:
+    """Filter matches and fit a robust map to what is left."""
     kept = believable(found, settings.cycle_limit * spacing)
     transform, kept = fit_matches(kept, settings.threshold * spacing, generator)
     return Fit(transform, transform, kept, len(found), spacing)
 
 
 def nominate(
-    matches: Matches,
-    pair: Sequence[MetaTensor],
-    points_mm: Tensor,
-    threshold_mm: float,
-    settings: SearchSettings,
-    generator: torch.Generator,
+    fit: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, settings: SearchSettings, generator: torch.Generator
 ) -> tuple[RigidTransform, float]:
     """The nominee of the matches under which the scans correlate best after a short refinement, and that correlation."""
+    matches = fit.matches
     nominees = consensus(
         matches.fixed_mm,
         matches.moving_mm,
         matches.confidence,
-        threshold_mm=threshold_mm,
+        threshold_mm=settings.threshold * fit.spacing,
         hypotheses=settings.hypotheses,
         generator=generator,
         keep=settings.nominees,
     )
-    tried = [
-        refine_rigid(nominee, *pair, points_mm, levels=(settings.coarse_spacing,), steps=settings.trial_steps)
-        for nominee in nominees
-    ]
-    return max(tried, key=lambda trial: trial[1])
+    return max((trial(nominee, pair, points_mm, settings) for nominee in nominees), key=lambda tried: tried[1])
 
 
-def fit_near(fit: Fit, place: RigidTransform, threshold_mm: float) -> Fit:
+def trial(
+    transform: RigidTransform, pair: Sequence[MetaTensor], points_mm: Tensor, settings: SearchSettings
+) -> tuple[RigidTransform, float]:
+    """A map after a short refinement on the coarse pair, and the correlation that it reaches."""
+    levels = (settings.coarse_spacing,)
+    return refine_rigid(transform, *pair, points_mm, levels=levels, steps=settings.trial_steps)
+
+
+def fit_near(fit: Fit, place: RigidTransform, settings: SearchSettings) -> Fit:
     """Fit the same matches again, in the neighbourhood of a map that the intensities prefer."""
-    m = fit.matches
+    m, threshold_mm = fit.matches, settings.threshold * fit.spacing
     transform = polish(place, m.fixed_mm, m.moving_mm, m.confidence, threshold_mm)
     inlier = residual_mm(transform, m.fixed_mm, m.moving_mm) <= threshold_mm
     return replace(fit, transform=transform, matches=replace(m, inlier=inlier))
-
-
-def zoom(
-    fixed: MetaTensor, moving: MetaTensor, transform: RigidTransform, settings: SearchSettings
-) -> tuple[MetaTensor, MetaTensor] | None:
-    """Cut both volumes to where they meet under a map, turned alike; None where they do not meet.
-
-    The moving volume is sampled on the fixed one's axes as the map lays them, so the network sees the pair aligned as far
-    as the map is right; the affines tell where every voxel truly lies.
-    """
-    shape = torch.tensor(fixed.shape[1:], dtype=torch.float64)
-    corners = mm_to_ijk(transform.inverse()(corners_mm(moving.affine, moving.shape[1:])), fixed.affine)
-    margin = settings.margin / settings.spacing
-    low = (corners.amin(0) - margin).clamp_min(-0.5).round()
-    high = torch.minimum(corners.amax(0) + margin, shape - 0.5).round()
-    size = tuple(int(n) for n in (high - low))
-    if min(size) < 16:
-        return None
-    affine = as_affine(fixed.affine).clone()
-    affine[:3, 3] += affine[:3, :3] @ low
-    return (
-        resample(fixed, affine, size, outside=0.0),
-        resample(moving, transform.matrix @ affine, size, outside=0.0),
-    )
