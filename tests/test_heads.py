@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from scripts.heads import PointerHead, RegressionHead
+from scripts.network import token_centres
 
 
 def test_regression_without_displacement_answers_the_query():
@@ -41,33 +42,40 @@ def pointer(scale: float = 60.0) -> PointerHead:
     return head
 
 
-def ask(head: PointerHead, tokens: list, at: list, query: tuple = (1.0, 0.0, 0.0)):
-    asked = torch.tensor([[query]])
-    search, search_at = torch.tensor([tokens], dtype=torch.float32), torch.tensor(at, dtype=torch.float32)
-    return head(asked, torch.zeros(1, 1, 3), torch.zeros(1, 1, 3), search, search_at, [64, 64, 64])
+def ask(head: PointerHead, alike: list):
+    """Ask in a volume of 16 x 24 x 40 voxels, 4 x 6 x 10 tokens, in which the tokens at the given indices are alike."""
+    tokens = torch.tensor([0.0, 1.0, 0.0]).repeat(4, 6, 10, 1)
+    for index in alike:
+        tokens[index] = torch.tensor([1.0, 0.0, 0.0])
+    search_at = token_centres([4, 6, 10], 4, torch.device("cpu"))
+    query = torch.tensor([[[1.0, 0.0, 0.0]]])
+    nothing = torch.zeros(1, 1, 3)
+    return head(query, nothing, nothing, tokens.reshape(1, -1, 3), search_at, [16, 24, 40])
 
 
-LIKE, UNLIKE = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]
-
-
-def test_pointer_points_at_the_token_that_is_alike():
-    found = ask(pointer(), [UNLIKE, LIKE, UNLIKE], [[0, 0, 0], [8, 12, 4], [40, 0, 0]])
-    assert found.points[0, 0].tolist() == pytest.approx([8, 12, 4], abs=1e-4)
-    assert float(found.spread) == pytest.approx(0.01, abs=1e-3)  # the smallest
-    assert found.log_attention.exp()[0, 0].tolist() == pytest.approx([0, 1, 0], abs=1e-6)
+@pytest.mark.parametrize("index", [(2, 3, 1), (0, 0, 0), (3, 5, 9), (0, 5, 0)])
+@pytest.mark.parametrize("training", [True, False])
+def test_pointer_points_at_the_token_that_is_alike(index, training):
+    found = ask(pointer().train(training), [index])
+    assert found.points[0, 0].tolist() == pytest.approx([4 * i for i in index], abs=1e-4)
+    assert float(found.spread.detach()) == pytest.approx(0.01, abs=5e-3)  # the smallest
+    if training:
+        assert float(found.log_attention.detach().exp().sum()) == pytest.approx(1, abs=1e-5)
+        peak = int(found.log_attention.argmax())
+        assert found.tokens_at[peak].tolist() == [4 * i for i in index]
 
 
 def test_neighbours_share_the_answer_and_far_twins_do_not():
-    near = ask(pointer(), [LIKE, LIKE, UNLIKE], [[8, 8, 8], [12, 8, 8], [60, 60, 60]])
-    assert near.points[0, 0].tolist() == pytest.approx([10, 8, 8], abs=1e-4)
-    assert float(near.spread) == pytest.approx(2, abs=1e-3)
-    far = ask(pointer(), [LIKE, LIKE, UNLIKE], [[8, 8, 8], [8, 8, 16], [60, 60, 60]])
-    assert far.points[0, 0].tolist() == pytest.approx([8, 8, 8], abs=1e-4)  # one of the twins, not the middle
-    assert float(far.spread) == pytest.approx(math.sqrt(0.5 * 8**2), abs=1e-3)  # but it knows of the other
+    near = ask(pointer(), [(1, 2, 3), (2, 2, 3)])
+    assert near.points[0, 0].tolist() == pytest.approx([6, 8, 12], abs=1e-4)
+    assert float(near.spread.detach()) == pytest.approx(2, abs=1e-2)
+    far = ask(pointer(), [(1, 2, 3), (1, 2, 5)])
+    assert far.points[0, 0].tolist() == pytest.approx([4, 8, 12], abs=1e-4)  # one of the twins, not the middle
+    assert float(far.spread.detach()) == pytest.approx(math.sqrt(0.5 * 8**2), abs=1e-2)  # but it knows of the other
 
 
 def test_offset_reaches_no_further_than_it_may():
     head = pointer()
     head.offset[2].bias.data = torch.tensor([100.0, -100.0, 0.0])
-    found = ask(head, [LIKE, UNLIKE], [[8, 8, 8], [40, 0, 0]])
+    found = ask(head, [(2, 2, 2)])
     assert found.points[0, 0].tolist() == pytest.approx([12, 4, 8], abs=1e-4)

@@ -10,13 +10,13 @@ from scripts.losses import MatchLoss
 LN2 = math.log(2)
 
 
-def found(points, spread=1.0, log_attention=None, tokens_at=None) -> Found:
+def found(points, spread=1.0, log_attention=None, tokens_at=None, grad=False) -> Found:
     """One case's answers (Q, 3); an undecided belief in an answer."""
-    points = torch.tensor([points], dtype=torch.float32, requires_grad=True)
+    points = torch.tensor([points], dtype=torch.float32, requires_grad=grad)
     count = points.shape[1]
     attention = torch.zeros(1, count, 0) if log_attention is None else log_attention
     tokens_at = torch.zeros(0, 3) if tokens_at is None else tokens_at
-    return Found(points, torch.full((1, count), spread, requires_grad=True), torch.zeros(1, count), attention, tokens_at)
+    return Found(points, torch.full((1, count), spread, requires_grad=grad), torch.zeros(1, count), attention, tokens_at)
 
 
 def label(targets, answered) -> torch.Tensor:
@@ -62,7 +62,7 @@ def test_spread_learns_from_the_error_and_moves_no_answer():
     target = label([[0, 0, 0]], [1.0])
     slopes = []
     for spread in (2.0, 3.0, 4.0):
-        answers = found([[3.0, 0, 0]], spread=spread)
+        answers = found([[3.0, 0, 0]], spread=spread, grad=True)
         loss.one_way(answers, target).backward()
         slopes.append(float(answers.spread.grad))
         assert answers.points.grad.abs().max() < 1e-12

@@ -144,3 +144,16 @@ def test_refuses_unknown_regimes_and_short_scans(trunk):
     short = make_volume(trunk.as_tensor()[..., :20], trunk.affine)
     with pytest.raises(InputError, match="160 mm"):
         draw_case(short, "R1", 0)
+
+
+def test_anywhere_along_a_long_reference_but_on_the_patient(trunk):
+    """The trunk stands 30 mm off the middle of a wide field; a scan is centred on it within 40 mm an axis."""
+    wide = torch.nn.functional.pad(trunk.as_tensor(), (0, 0, 0, 0, 15, 0), value=-1000.0)
+    affine = trunk.affine.clone()
+    affine[0, 3] -= 15 * 4.0
+    cases = [draw_case(make_volume(wide, affine), "R3", seed) for seed in (0, 1)]
+    middles = [c.motion.rigid(centre_mm(c.moving.affine, c.moving.shape[1:])[None])[0] for c in cases]
+    for middle in middles:
+        off = (middle - torch.tensor(CENTRE).double()).abs()
+        assert (off[:2] < 45).all() and off[2] <= 90  # 340 mm of trunk, 160 mm of field
+    assert float((middles[0] - middles[1])[2].abs()) > 1

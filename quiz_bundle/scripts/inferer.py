@@ -58,22 +58,29 @@ def unpack_pair(image: MetaTensor) -> tuple[MetaTensor, MetaTensor]:
 
 def fit_to_tensor(fit: Fit) -> MetaTensor:
     """A fit as one tensor of matches (1, 9, M), float64; what is not a row rides in the meta."""
-    m = fit.matches
-    rows = torch.cat([m.fixed_mm, m.moving_mm, torch.stack([m.confidence, m.cycle_error_mm, m.inlier.double()], 1)], 1)
-    meta = {"asked": fit.asked, "match_spacing": fit.spacing}
+    meta = {"asked": fit.asked, "match_spacing": fit.spacing, "votes": _rows(fit.votes)}
     if fit.transform is not None and fit.start is not None:
         meta["maps"] = torch.stack([fit.transform.matrix, fit.start.matrix])
-    return MetaTensor(rows.T[None].contiguous(), meta=meta)
+    return MetaTensor(_rows(fit.matches)[None], meta=meta)
 
 
 def tensor_to_fit(pred: MetaTensor) -> Fit:
     """Undo ``fit_to_tensor``, from (9, M) or a batch of one."""
-    rows = pred.as_tensor().double().cpu().reshape(ROWS, -1).T
-    matches = Matches(rows[:, :3], rows[:, 3:6], rows[:, 6], rows[:, 7], rows[:, 8] > 0.5)
     maps: list[RigidTransform | None] = [None, None]
     if "maps" in pred.meta:
         maps = [RigidTransform(matrix) for matrix in torch.as_tensor(pred.meta["maps"]).cpu().reshape(2, 4, 4)]
-    return Fit(*maps, matches, asked=int(pred.meta["asked"]), spacing=float(pred.meta["match_spacing"]))
+    matches, votes = _matches(pred.as_tensor()), _matches(torch.as_tensor(pred.meta["votes"]))
+    return Fit(*maps, matches, votes, asked=int(pred.meta["asked"]), spacing=float(pred.meta["match_spacing"]))
+
+
+def _rows(m: Matches) -> Tensor:
+    numbers = torch.stack([m.confidence, m.cycle_error_mm, m.inlier.double()], 1)
+    return torch.cat([m.fixed_mm, m.moving_mm, numbers], 1).T.contiguous()
+
+
+def _matches(rows: Tensor) -> Matches:
+    rows = rows.double().cpu().reshape(ROWS, -1).T
+    return Matches(rows[:, :3], rows[:, 3:6], rows[:, 6], rows[:, 7], rows[:, 8] > 0.5)
 
 
 class PackPaird(MapTransform):

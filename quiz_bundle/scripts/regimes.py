@@ -57,7 +57,7 @@ SLICE_MM = 3.0  # of the moving scan; rendered and dressed at the recipe's finer
 FIXED_NOISE_HU = (5.0, 12.0)
 FRAME_SHIFT_MM = 400.0
 ORIENTATIONS = ("RAS", "LPS", "LAS", "RSA")
-LEAST_BODY = 0.4  # nobody scans a field that is mostly air
+LEAST_BODY = 0.3  # of the moving field: nobody scans air
 COUCH_SHARE = 0.001  # of the reference's voxels dense but not patient: then it has a couch of its own
 
 
@@ -156,16 +156,19 @@ def _draw_pose(
     ends = torch.tensor([[0.0, 0.0, -height / 2], [0.0, 0.0, height / 2]], dtype=torch.float64)
     stride = max(1, round(10 / recipe.spacing))
     coarse = ijk_to_mm(lattice_ijk([n // stride for n in grid.shape]) * stride, grid.affine)
+    tissue = torch.zeros(0, 3) if recipe.max_offset else body_points(patient, 20_000, random, AIR + 1) - centre
     for _ in range(200):
         if recipe.max_offset is None:
             offset = random.uniform(-1, 1, 3) * [40.0, 40.0, max(room, 0.0)]
+            near = tissue[(tissue[:, 2] - offset[2]).abs() < 30]  # a scan is centred on its patient
+            offset[:2] += near[:, :2].mean(0).numpy() if len(near) else 0.0
         else:
             offset = random.normal(size=3)
             offset *= recipe.max_offset * random.uniform() / np.linalg.norm(offset)
         pose = RigidTransform.from_parts(random_turn(recipe.max_turn, random), centre + torch.as_tensor(offset))
         if not inside(pose(ends), patient.affine, patient.shape[1:]).all():
             continue
-        if (render(patient, pose(coarse), (len(coarse),)) > -300).double().mean() >= LEAST_BODY:
+        if (render(patient, pose(coarse), (len(coarse),)) > AIR + 1).double().mean() >= LEAST_BODY:
             return pose
     found = f"one in which no field of {height:g} mm fits ({2 * room + height:.0f} mm long)"
     raise InputError("volume", f"a CT that {regime} can be drawn from", found, "give a longer CT of a patient")

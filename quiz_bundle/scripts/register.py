@@ -25,8 +25,8 @@ from .queries import LEAST_CONFIDENCE, ask, select
 from .refine import correlation, refine_rigid
 from .result import Answers, Registration
 from .resume import load_weights
-from .rigid import RigidTransform, fit_translation, polish, residual_mm
-from .search import Fit, SearchSettings, search
+from .rigid import RigidTransform, fit_translation, polish
+from .search import Fit, SearchSettings, mark_inliers, search
 from .volumes import load_volume, standardise
 from .zoom import common_region, tiles
 
@@ -255,8 +255,10 @@ def final_fit(found: Fit, options: Options, fixed_region: MetaTensor | None) -> 
     if fixed_region is not None:
         threshold = options.search.threshold * found.spacing
         matches = select(matches, in_region(matches.fixed_mm, fixed_region))
-        transform = polish(transform, matches.fixed_mm, matches.moving_mm, matches.confidence, threshold)
-        matches = replace(matches, inlier=residual_mm(transform, matches.fixed_mm, matches.moving_mm) <= threshold)
+        transform = polish(
+            transform, matches.fixed_mm, matches.moving_mm, matches.confidence, options.search.reach
+        )
+        matches = mark_inliers(matches, transform, threshold)
         start = transform
     if options.transform == "translation":
         if not matches.inlier.any():

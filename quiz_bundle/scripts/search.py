@@ -15,6 +15,7 @@ from .queries import ask, believable, join, no_matches
 from .refine import refine_rigid
 from .result import Matches
 from .rigid import RigidTransform, consensus, fit_robust, polish, residual_mm
+from .sweep import sweep
 from .volumes import resample, standard_grid
 from .zoom import common_region, tiles
 
@@ -31,11 +32,13 @@ class SearchSettings:
         tile, overlap: edge of the tiles of the second pass, about as large as what the network is trained on, and what
             neighbours share.
         cycle_limit: largest cycle error, in voxels of the pass.
+        reach: distance in mm at which a match has no say in the fit any more.
         threshold: distance to the fit within which a match is an inlier, in voxels of the pass.
         zoom_passes: number of zoomed passes; 0 answers from the coarse pass.
         nominees: different maps of the coarse matches that are tried on the intensities.
         hypotheses: random triples behind them.
         trial_points, trial_steps: body points and L-BFGS steps of each trial.
+        convincing: correlation below which a sweep of starts is tried besides.
         tolerance: correlation that a closer pass may lose before it is taken for a mistake.
     """
 
@@ -46,12 +49,14 @@ class SearchSettings:
     tile: float = 144.0
     overlap: float = 36.0
     cycle_limit: float = 4.0
+    reach: float = 27.0
     threshold: float = 4.0
     zoom_passes: int = 1
     nominees: int = 8
     hypotheses: int = 2048
     trial_points: int = 4000
     trial_steps: int = 6
+    convincing: float = 0.7
     tolerance: float = 0.05
 
 
@@ -63,6 +68,8 @@ class Fit:
         transform: fixed to moving, RAS mm, least squares over the inliers; None when the matches fix no map.
         start: where refinement by intensities should begin; near ``transform``, or better where matches are scarce.
         matches: with their inliers marked.
+        votes: the matches of the coarse pass, which looked everywhere and had no place to start from; inliers of their own
+            fit marked.
         asked: number of matches before the filters.
         spacing: voxel size of the pass they come from, mm.
     """
@@ -70,29 +77,36 @@ class Fit:
     transform: RigidTransform | None
     start: RigidTransform | None
     matches: Matches
+    votes: Matches
     asked: int
     spacing: float
 
 
 def fit_matches(
-    matches: Matches, threshold_mm: float, generator: torch.Generator
+    matches: Matches, reach_mm: float, threshold_mm: float, generator: torch.Generator
 ) -> tuple[RigidTransform | None, Matches]:
     """Fit a rigid map to matches and mark its inliers; None when they are too few or lie on a line.
 
     Args:
         matches: after the filters.
+        reach_mm: distance at which a match has no say in the fit.
         threshold_mm: distance within which a match agrees.
         generator: source of the robust fit's draws.
     """
     if len(matches) < 3:
         return None, matches
     try:
-        fitted, inlier = fit_robust(
-            matches.fixed_mm, matches.moving_mm, matches.confidence, threshold_mm=threshold_mm, generator=generator
+        fitted, _ = fit_robust(
+            matches.fixed_mm, matches.moving_mm, matches.confidence, threshold_mm=reach_mm, generator=generator
         )
     except ValueError:
         return None, matches
-    return fitted, replace(matches, inlier=inlier)
+    return fitted, mark_inliers(matches, fitted, threshold_mm)
+
+
+def mark_inliers(matches: Matches, transform: RigidTransform, threshold_mm: float) -> Matches:
+    """The same matches, those within ``threshold_mm`` of a fixed-to-moving map marked."""
+    return replace(matches, inlier=residual_mm(transform, matches.fixed_mm, matches.moving_mm) <= threshold_mm)
 
 
 def search(
@@ -111,10 +125,11 @@ def search(
     coarse = [resample(v, *standard_grid(v, settings.coarse_spacing), outside=0.0) for v in (fixed, moving)]
     found = Matcher(network, *coarse, amp=amp).match(settings.queries, generator)
     fit = fit_found(found, settings.coarse_spacing, settings, generator)
-    if fit.transform is None:
-        return fit
+    votes = fit.matches
     points = ask(coarse[1], settings.trial_points, generator)
     place, reached = nominate(fit, coarse, points, settings, generator)
+    if place is None:
+        return fit
     fit = fit_near(fit, place, settings)
     for _ in range(settings.zoom_passes):
         found = look_closer(network, fixed, moving, place, settings, generator, amp)
@@ -125,7 +140,7 @@ def search(
         if score < reached - settings.tolerance:  # the closer look led elsewhere: take it for a mistake
             break
         fit, place, reached = closer, better, score
-    return replace(fit, start=place)
+    return replace(fit, start=place, votes=votes)
 
 
 def look_closer(
@@ -153,25 +168,32 @@ def look_closer(
 def fit_found(found: Matches, spacing: float, settings: SearchSettings, generator: torch.Generator) -> Fit:
     """Filter matches and fit a robust map to what is left."""
     kept = believable(found, settings.cycle_limit * spacing)
-    transform, kept = fit_matches(kept, settings.threshold * spacing, generator)
-    return Fit(transform, transform, kept, len(found), spacing)
+    transform, kept = fit_matches(kept, settings.reach, settings.threshold * spacing, generator)
+    return Fit(transform, transform, kept, kept, len(found), spacing)
 
 
 def nominate(
     fit: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, settings: SearchSettings, generator: torch.Generator
-) -> tuple[RigidTransform, float]:
-    """The nominee of the matches under which the scans correlate best after a short refinement, and that correlation."""
-    matches = fit.matches
-    nominees = consensus(
-        matches.fixed_mm,
-        matches.moving_mm,
-        matches.confidence,
-        threshold_mm=settings.threshold * fit.spacing,
-        hypotheses=settings.hypotheses,
-        generator=generator,
-        keep=settings.nominees,
-    )
-    return max((trial(nominee, pair, points_mm, settings) for nominee in nominees), key=lambda tried: tried[1])
+) -> tuple[RigidTransform | None, float]:
+    """Where the scans correlate best after a short refinement, and that correlation; None without any candidate.
+
+    The candidates are the maps that parts of the matches agree on; where none of them convinces, a sweep adds more.
+    """
+    matches, nominees = fit.matches, []
+    if fit.transform is not None:
+        nominees = consensus(
+            matches.fixed_mm,
+            matches.moving_mm,
+            matches.confidence,
+            threshold_mm=settings.reach,
+            hypotheses=settings.hypotheses,
+            generator=generator,
+            keep=settings.nominees,
+        )
+    tried = [trial(nominee, pair, points_mm, settings) for nominee in nominees]
+    if max((score for _, score in tried), default=-1.0) < settings.convincing:
+        tried += [trial(nominee, pair, points_mm, settings) for nominee in sweep(pair, points_mm)]
+    return max(tried, key=lambda one: one[1], default=(None, -1.0))
 
 
 def trial(
@@ -184,7 +206,6 @@ def trial(
 
 def fit_near(fit: Fit, place: RigidTransform, settings: SearchSettings) -> Fit:
     """Fit the same matches again, in the neighbourhood of a map that the intensities prefer."""
-    m, threshold_mm = fit.matches, settings.threshold * fit.spacing
-    transform = polish(place, m.fixed_mm, m.moving_mm, m.confidence, threshold_mm)
-    inlier = residual_mm(transform, m.fixed_mm, m.moving_mm) <= threshold_mm
-    return replace(fit, transform=transform, matches=replace(m, inlier=inlier))
+    m = fit.matches
+    transform = polish(place, m.fixed_mm, m.moving_mm, m.confidence, settings.reach)
+    return replace(fit, transform=transform, matches=mark_inliers(m, transform, settings.threshold * fit.spacing))

@@ -1,0 +1,102 @@
+"""What a verdict says; the numbers it is drawn from are calibrated elsewhere, so only their order is tested."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from oracle import TRUTH, centred, pair, scan
+from scripts.assess import assess, expected_tre, gather, no_fit, overlap_fraction
+from scripts.result import Matches
+from scripts.rigid import RigidTransform
+
+
+@pytest.fixture(scope="module")
+def scans():
+    return pair()
+
+
+@pytest.fixture
+def good(scans):
+    """Evidence of a registration that went as well as can be."""
+    generator = torch.Generator().manual_seed(0)
+    fixed = (torch.rand(500, 3, generator=generator, dtype=torch.float64) - 0.5) * 100
+    ones = torch.ones(500, dtype=torch.float64)
+    matches = Matches(fixed, TRUTH(fixed), ones, 0 * ones, ones.bool())
+    return gather(TRUTH, matches, 500, *scans, 0.97)
+
+
+def test_evidence_can_be_added_up(scans):
+    """Four matches, one an outlier, 1 mm, 2 mm and 3 mm off."""
+    fixed = torch.tensor([[0.0, 0, 0], [10, 0, 0], [0, 10, 0], [0, 0, 10]], dtype=torch.float64)
+    moving = TRUTH(fixed)
+    moving[:, 2] += torch.tensor([1.0, 2.0, 3.0, 50.0])
+    ones = torch.ones(4, dtype=torch.float64)
+    matches = Matches(fixed, moving, ones, 0 * ones, torch.tensor([True, True, True, False]))
+    evidence = gather(TRUTH, matches, 16, *scans, 0.5)
+    assert (evidence.inliers, evidence.inlier_ratio, evidence.answered) == (3, 0.75, 0.25)
+    assert evidence.residual_mm == pytest.approx(2.0)
+    # (0, 0), (10, 0) and (0, 10) lie -20/3, 10/3 and 10/3 along the shorter diagonal over sqrt 2: 100/9 mm^2 on average
+    assert evidence.spread_mm == pytest.approx(10 / 3)
+    assert evidence.correlation == 0.5
+
+
+def test_overlap():
+    shape = (20, 20, 20)
+    fixed = scan(centred("RAS", shape, 5.0), shape)
+    for shift, expected in ((0, 1.0), (50, 0.5), (75, 0.25), (200, 0.0)):
+        moving = scan(centred("LPS", shape, 5.0), shape)
+        moving.affine = centred("RAS", shape, 5.0)
+        there = RigidTransform.about([0, 0, 0], [shift, 0, 0], [0, 0, 0])
+        assert overlap_fraction(there, fixed, moving, steps=40) == pytest.approx(expected, abs=0.03)
+
+
+def test_small_inside_large_overlaps_wholly_and_not_the_other_way_round(scans):
+    """The fraction is of the moving field, so which one is large matters."""
+    fixed, moving = scans
+    assert overlap_fraction(TRUTH, fixed, moving) > 0.95
+    assert overlap_fraction(TRUTH.inverse(), moving, fixed) < 0.3
+
+
+def test_good_evidence_is_accepted_without_reasons(good):
+    verdict = assess(good)
+    assert verdict.accepted
+    assert verdict.reasons == []
+    low, high = verdict.expected_tre_90_mm
+    assert 0 < low < verdict.expected_tre_mm < high
+    assert verdict.overlap == good.overlap
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"inliers": 3, "inlier_ratio": 0.02},
+        {"inlier_ratio": 0.02},
+        {"correlation": -0.2},
+        {"correlation": -0.2, "inlier_ratio": 0.05, "inliers": 5},
+        {"overlap": 0.0, "correlation": -1.0},
+        {"spread_mm": 0.0},
+    ],
+)
+def test_bad_evidence_is_refused_in_sentences(good, change):
+    verdict = assess(replace(good, **change))
+    assert not verdict.accepted
+    assert verdict.reasons
+    for reason in verdict.reasons:
+        assert reason[0].isupper()
+        assert reason.endswith(".")
+        assert "\n" not in reason
+
+
+def test_worse_evidence_means_a_larger_expected_error(good):
+    best = expected_tre(good)[0]
+    assert expected_tre(replace(good, inlier_ratio=0.3, correlation=0.5))[0] > best
+
+
+def test_no_fit():
+    verdict = no_fit(7)
+    assert not verdict.accepted
+    assert len(verdict.reasons) == 1
+    assert "7" in verdict.reasons[0]
+    assert math.isnan(verdict.expected_tre_mm)
+    assert all(math.isnan(edge) for edge in verdict.expected_tre_90_mm)
