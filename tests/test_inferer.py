@@ -6,6 +6,7 @@ from monai.transforms import Compose
 from oracle import QUICK, TRUTH, pair, use_oracle, worst_mm
 from scripts.errors import InputError
 from scripts.inferer import PackPaird, QuizInferer, fit_to_tensor, pack_pair, tensor_to_fit, unpack_pair
+from scripts.queries import select
 from scripts.result import Matches
 from scripts.rigid import RigidTransform
 from scripts.search import Fit
@@ -48,12 +49,14 @@ def test_a_fit_survives_the_tensor(fitted):
     inlier = torch.arange(count) % 3 == 0
     start = RigidTransform.about([0, 1, 0], [0, 0, 2], [0, 0, 0]) @ TRUTH
     maps = (TRUTH, start) if fitted else (None, None)
-    before = Fit(*maps, Matches(numbers[:, :3], numbers[:, 3:6], numbers[:, 6], numbers[:, 7], inlier), 99, 3.0)
+    matches = Matches(numbers[:, :3], numbers[:, 3:6], numbers[:, 6], numbers[:, 7], inlier)
+    before = Fit(*maps, matches, select(matches, ~inlier), 99, 3.0)
     tensor = fit_to_tensor(before)
     assert tensor.shape == (1, 9, count)
     after = tensor_to_fit(tensor[0] if fitted else tensor)
     for name in Matches.__dataclass_fields__:
         assert torch.equal(getattr(after.matches, name), getattr(before.matches, name)), name
+        assert torch.equal(getattr(after.votes, name), getattr(before.votes, name)), name
     assert (after.asked, after.spacing) == (99, 3.0)
     for one, other in ((after.transform, before.transform), (after.start, before.start)):
         assert (one is None) == (other is None)
@@ -71,10 +74,10 @@ def test_pack_transform(volumes):
 
 def test_inferer_finds_the_map(volumes, monkeypatch):
     network = use_oracle(monkeypatch)
-    pred = QuizInferer(amp="false", seed="3", **QUICK)(pack_pair(*volumes)[None], network)
+    pred = QuizInferer(amp="false", seed="3", search=QUICK)(pack_pair(*volumes)[None], network)
     assert pred.shape[:2] == (1, 9)
     assert worst_mm(tensor_to_fit(pred).transform) < 1.0
-    again = QuizInferer(seed=3, **QUICK)(pack_pair(*volumes)[None], network)
+    again = QuizInferer(seed=3, search=QUICK)(pack_pair(*volumes)[None], network)
     assert torch.equal(pred.as_tensor(), again.as_tensor())
 
 

@@ -57,7 +57,7 @@ def test_attention_is_compared_with_a_gaussian_round_the_target():
 
 
 def test_spread_learns_from_the_error_and_moves_no_answer():
-    """error / spread + ln spread is least where the spread is the error, here 3 voxels."""
+    """Error / spread + ln spread is least where the spread is the error, here 3 voxels."""
     loss = MatchLoss("squared", attention=0, answer=0, spread=1.0, unit=1e9)
     target = label([[0, 0, 0]], [1.0])
     slopes = []

@@ -36,9 +36,7 @@ def test_attention_is_softmax_of_scalar_products():
     attention = Attention(8, 2)
     asking, keys, values = torch.randn(1, 3, 8), torch.randn(1, 5, 8), torch.randn(1, 5, 8)
     q, k, v = attention.to_query(asking), attention.to_key(keys), attention.to_value(values)
-    read = [
-        ((q[..., part] @ k[..., part].mT) / 2.0).softmax(-1) @ v[..., part] for part in (slice(0, 4), slice(4, 8))
-    ]
+    read = [((q[..., part] @ k[..., part].mT) / 2.0).softmax(-1) @ v[..., part] for part in (slice(0, 4), slice(4, 8))]
     torch.testing.assert_close(attention(asking, keys, values), attention.to_out(torch.cat(read, -1)))
 
 

@@ -129,8 +129,8 @@ def test_translation_alone(network):
 
 
 def test_region_makes_the_fit(monkeypatch):
-    """The upper half of the body follows the truth, the lower half is 10 mm beside it; the mask says which counts."""
-    beside = RigidTransform.about([0, 0, 0], [0, 10, 0], [0, 0, 0]) @ TRUTH
+    """The upper half of the body follows the truth, the lower half is 30 mm beside it; the mask says which counts."""
+    beside = RigidTransform.about([0, 0, 0], [0, 30, 0], [0, 0, 0]) @ TRUTH
     right = oracle(TRUTH, 0.5, 0.1)
 
     class Bent(right):
@@ -178,8 +178,8 @@ def test_in_region():
 @pytest.mark.parametrize("queries_in", ["fixed", "moving"])
 def test_queries_in_either_image(network, tmp_path, queries_in):
     """Points in the common field get an answer; one in the large scan's far end and one in no scan get none."""
-    fixed, moving = pair("RAS", "oblique", small="moving" if queries_in == "fixed" else "fixed")
-    body = torch.tensor([[8.0, -6, 10], [20, 10, -10], [0, 0, 100], [0, 0, 4000]], dtype=torch.float64)
+    fixed, moving = pair("RAS", "LAS", small="moving" if queries_in == "fixed" else "fixed")
+    body = torch.tensor([[8.0, -6, 10], [20, 10, -10], [-75, 0, -30], [0, 0, 4000]], dtype=torch.float64)
     asked = body if queries_in == "fixed" else TRUTH(body)
     large, small = (fixed, moving) if queries_in == "fixed" else (moving, fixed)
     there = TRUTH(body) if queries_in == "fixed" else body
@@ -257,7 +257,7 @@ def test_no_fit_is_a_result(monkeypatch, tmp_path):
     """Where nothing can be found at all, the report says so; there is no transform and no warped image."""
     network = use_oracle(monkeypatch)
     monkeypatch.setattr("scripts.report.draw_pictures", no_pictures)
-    monkeypatch.setattr("scripts.register.search", lambda *_: Fit(None, None, no_matches(), 0, 6.0))
+    monkeypatch.setattr("scripts.register.search", lambda *_: Fit(None, None, no_matches(), no_matches(), 0, 6.0))
     asked = (["p"], torch.zeros(1, 3, dtype=torch.float64))
     result = register(*pair(), network=network, options=quick(), queries=asked, landmarks=landmarks())
     assert result.fixed_to_moving is None

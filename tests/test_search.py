@@ -34,7 +34,7 @@ def made_matches(count=300, outliers=0.0, noise_mm=0.0, seed=0):
 @pytest.mark.parametrize(("outliers", "noise_mm", "limit_mm"), [(0, 0, 1e-6), (0.3, 1.0, 0.5), (0.6, 1.0, 0.8)])
 def test_fit_of_matches_with_outliers(outliers, noise_mm, limit_mm):
     matches, right = made_matches(outliers=outliers, noise_mm=noise_mm)
-    fitted, marked = fit_matches(matches, 12.0, torch.Generator().manual_seed(0))
+    fitted, marked = fit_matches(matches, 24.0, 12.0, torch.Generator().manual_seed(0))
     assert worst_mm(fitted) < limit_mm
     assert torch.equal(marked.inlier, right)
 
@@ -42,10 +42,10 @@ def test_fit_of_matches_with_outliers(outliers, noise_mm, limit_mm):
 def test_what_fixes_no_map():
     generator = torch.Generator().manual_seed(0)
     for count in (0, 2):
-        assert fit_matches(made_matches(count)[0], 12.0, generator)[0] is None
+        assert fit_matches(made_matches(count)[0], 24.0, 12.0, generator)[0] is None
     line, _ = made_matches(50)
     line.fixed_mm[:, :2] = line.moving_mm[:, :2] = 5.0
-    fitted, kept = fit_matches(line, 12.0, generator)
+    fitted, kept = fit_matches(line, 24.0, 12.0, generator)
     assert fitted is None
     assert not kept.inlier.any()
 
@@ -57,10 +57,10 @@ def test_fit_near_a_place_prefers_its_neighbourhood():
     many, _ = made_matches(200, seed=1)
     many.moving_mm = decoy(many.fixed_mm)
     both = Matches(*(torch.cat([getattr(m, k) for m in (matches, many)]) for k in matches.__dataclass_fields__))
-    fitted, both = fit_matches(both, 12.0, torch.Generator().manual_seed(0))
+    fitted, both = fit_matches(both, 24.0, 12.0, torch.Generator().manual_seed(0))
     assert worst_mm(fitted, decoy) < 1e-6
     place = RigidTransform.about([1, 0, -1], [3, 2, -2], [0, 0, 0]) @ TRUTH
-    near = fit_near(Fit(fitted, fitted, both, 300, 6.0), place, SETTINGS)
+    near = fit_near(Fit(fitted, fitted, both, both, 300, 6.0), place, SETTINGS)
     assert worst_mm(near.transform) < 1.0
     assert near.matches.inlier[:100].all()
 

@@ -80,7 +80,7 @@ def test_motion_is_rigid_then_smooth():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_same_hu_lie_at_corresponding_points(seed, same_hu):
-    """A slanted ramp, which interpolation cannot blur: HU of the moving scan at p are those of the fixed one at motion(p)."""
+    """A slanted ramp, which interpolation cannot blur: moving HU at p are the fixed HU at motion(p)."""
     ramp = both(volume(lambda mm: mm @ torch.tensor([2.0, -1.0, 1.5], dtype=torch.float64), (60, 60, 60)))
     pair = draw_pair(ramp, recipe(deformation_rms=(3.0, 5.0), max_turn=25.0), np.random.RandomState(seed))
     voxels = lattice_ijk(pair.moving.shape[1:])
@@ -88,7 +88,7 @@ def test_the_same_hu_lie_at_corresponding_points(seed, same_hu):
     size = torch.tensor(pair.fixed.shape[1:])
     fixed_ijk = mm_to_ijk(fixed_mm, pair.fixed.affine)
     seen = ((fixed_ijk >= 0) & (fixed_ijk <= size - 1)).all(-1)
-    known = seen & (pair.moving.as_tensor().flatten() > -900)
+    known = seen & (fixed_mm.abs() < 120).all(-1)  # away from the end of the scan, which is 264 mm wide at least
     assert known.float().mean() > 0.2
     there = render(pair.fixed, fixed_mm, (len(fixed_mm),))
     here = pair.moving.as_tensor().flatten()
@@ -163,7 +163,7 @@ def test_stretching_moves_no_voxel():
 def test_a_source_has_a_scan_with_its_couch_and_a_patient_without():
     def patient_on_a_couch(mm):
         round_body = (mm[:, :2] - torch.tensor([0.0, 20.0])).norm(dim=-1) < 50
-        couch = (mm[:, 1] > -75) & (mm[:, 1] < -60)
+        couch = (mm[:, 1] > -72) & (mm[:, 1] < -64)  # a thin shell
         return torch.where(round_body, 40.0, torch.where(couch, 0.0, -1000.0))
 
     source = Source.from_volume(volume(patient_on_a_couch, spacing=4.0), spacings=(4.0, 8.0))
@@ -171,8 +171,9 @@ def test_a_source_has_a_scan_with_its_couch_and_a_patient_without():
     for spacing, scan in source.scans.items():
         at = mm_to_ijk([[0.0, 20.0, 0.0], [0.0, -67.0, 0.0]], scan.affine).round().long()
         values = [[float(v.as_tensor()[(0, *row)]) for row in at] for v in (scan, source.patients[spacing])]
-        assert values[0] == pytest.approx([40.0, 0.0], abs=40)
-        assert values[1] == pytest.approx([40.0, -1000.0], abs=1)
+        assert values[0][0] == values[1][0] == pytest.approx(40.0)
+        assert values[0][1] > -700
+        assert values[1][1] == -1000.0
 
 
 @pytest.mark.parametrize("name", ["add_couch", "add_noise", "add_bubbles", "add_applicator", "make_cbct"])

@@ -35,9 +35,7 @@ def command(*configs: str, inside: bool = False, **options) -> subprocess.Comple
         given["bundle_root"] = "quiz_bundle"
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     line = [sys.executable, "-m", "monai.bundle", "run", "training", *command_line(given)]
-    return subprocess.run(
-        line, capture_output=True, text=True, check=False, cwd=BUNDLE if inside else ROOT, env=environment
-    )
+    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=BUNDLE if inside else ROOT, env=environment)
 
 
 # --- from the command line, in two working directories ---------------------------------------------------------------

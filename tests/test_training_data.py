@@ -48,7 +48,7 @@ def test_label_maps_are_painted_three_times_each(tmp_path):
     items = training_items(label_maps=str(tmp_path))
     everything = items["training"] + items["validation"]
     assert sorted({item["seed"] for item in everything}) == [0, 1, 2, 3, 4, 5]
-    assert all(item["mask"] == item["labels"].replace("_label", "_mask") for item in everything)
+    assert {item["mask"] for item in everything} == {str(tmp_path / f"{patient}_mask.nii.gz") for patient in ("p1", "p2")}
 
 
 def test_a_datalist_gives_its_sections(tmp_path):

@@ -90,4 +90,5 @@ def run(run_id: str, *overlays: str, **options) -> ConfigWorkflow:
 
 def command_line(options: dict) -> list[str]:
     """Options as ``python -m monai.bundle`` takes them."""
-    return [text for key, value in options.items() for text in (f"--{key}", value if isinstance(value, str) else json.dumps(value))]
+    words = {key: value if isinstance(value, str) else json.dumps(value) for key, value in options.items()}
+    return [word for key, value in words.items() for word in (f"--{key}", value)]

@@ -10,8 +10,11 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from .geometry import grid_to_mm, inside
-from .result import Matches, Verdict
-from .rigid import RigidTransform
+from .result import Verdict
+from .rigid import RigidTransform, residual_mm
+from .search import Fit
+
+VOTE_MM = 24.0  # a coarse match within this distance of the map votes for it: one coarse token
 
 
 @dataclass(frozen=True)
@@ -19,22 +22,24 @@ class Evidence:
     """What a verdict is based on.
 
     Attributes:
-        inliers: number of matches that agree with the map.
+        inliers: matches that agree with the map.
         inlier_ratio: their share of the matches that passed the filters.
-        answered: share of all matches that passed the filters.
-        residual_mm: median distance of the inliers to the map.
+        votes: coarse matches, found without any idea where to look, that agree with the map.
+        vote_share: their share of the coarse matches that passed the filters.
         spread_mm: second largest standard deviation of the inliers' places: matches on a line fix no turn.
-        overlap: fraction of the moving field inside the fixed one.
+        disagreement_mm: mean distance over the body between the map and the one that the matches alone give.
         correlation: of the intensities under the map, [-1, 1].
+        overlap: fraction of the moving field inside the fixed one.
     """
 
     inliers: int
     inlier_ratio: float
-    answered: float
-    residual_mm: float
+    votes: int
+    vote_share: float
     spread_mm: float
-    overlap: float
+    disagreement_mm: float
     correlation: float
+    overlap: float
 
 
 def overlap_fraction(transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor, steps: int = 24) -> float:
@@ -45,19 +50,34 @@ def overlap_fraction(transform: RigidTransform, fixed: MetaTensor, moving: MetaT
 
 
 def gather(
-    transform: RigidTransform, matches: Matches, asked: int, fixed: MetaTensor, moving: MetaTensor, correlation: float
+    transform: RigidTransform,
+    found: Fit,
+    fixed: MetaTensor,
+    moving: MetaTensor,
+    points_mm: Tensor,
+    correlation: float,
 ) -> Evidence:
-    """Collect the evidence for a fitted map."""
-    inlier = matches.inlier
-    residual = (transform(matches.fixed_mm[inlier]) - matches.moving_mm[inlier]).norm(dim=-1)
+    """Collect the evidence for a map.
+
+    Args:
+        transform: fixed to moving, the one to be judged.
+        found: matches with the inliers of that map marked, and the map that they alone give.
+        fixed, moving: the scans, for their fields.
+        points_mm: (N, 3) body points of the moving scan.
+        correlation: of the intensities under the map.
+    """
+    inlier, votes = found.matches.inlier, found.votes
+    agree = residual_mm(transform, votes.fixed_mm, votes.moving_mm) <= VOTE_MM
+    apart = (transform.inverse()(points_mm) - found.transform.inverse()(points_mm)).norm(dim=-1)
     return Evidence(
         inliers=int(inlier.sum()),
-        inlier_ratio=float(inlier.double().mean()) if len(matches) else 0.0,
-        answered=len(matches) / asked if asked else 0.0,
-        residual_mm=float(residual.median()) if len(residual) else math.nan,
-        spread_mm=_second_spread(matches.fixed_mm[inlier]),
-        overlap=overlap_fraction(transform, fixed, moving),
+        inlier_ratio=float(inlier.double().mean()) if len(inlier) else 0.0,
+        votes=int(agree.sum()),
+        vote_share=float(agree.double().mean()) if len(agree) else 0.0,
+        spread_mm=_second_spread(found.matches.fixed_mm[inlier]),
+        disagreement_mm=float(apart.mean()) if len(apart) else math.inf,
         correlation=correlation,
+        overlap=overlap_fraction(transform, fixed, moving),
     )
 
 
@@ -69,9 +89,9 @@ def _second_spread(points_mm: Tensor) -> float:
 
 def expected_tre(evidence: Evidence) -> tuple[float, tuple[float, float]]:
     """Expected TRE in mm and its 90 % band."""
-    score = 3.0 * (1 - evidence.inlier_ratio) + 3.0 * max(0.0, 0.8 - evidence.correlation)
-    expected = 2.0 * math.exp(score)
-    return expected, (expected * 0.5, expected * 2.0)
+    score = 3.0 * max(0.0, 0.7 - evidence.correlation) + 3.0 * max(0.0, 0.5 - evidence.vote_share)
+    expected = 4.5 * math.exp(score)
+    return expected, (expected * 0.6, expected * 2.0)
 
 
 def assess(evidence: Evidence) -> Verdict:
@@ -79,15 +99,12 @@ def assess(evidence: Evidence) -> Verdict:
     expected, band = expected_tre(evidence)
     reasons = []
     if evidence.inliers < 40:
-        reasons.append(f"Only {evidence.inliers} matches agree with one rigid map; 40 are needed.")
-    if evidence.inlier_ratio < 0.3:
-        share = f"{100 * evidence.inlier_ratio:.0f} %"
-        reasons.append(f"Only {share} of the matches agree with one rigid map; the scans may show different anatomy.")
+        reasons.append(f"Only {evidence.inliers} matches agree with the rigid map; 40 are needed.")
     if evidence.spread_mm < 12:
         reasons.append("The matches that agree lie along a line or in one place, so the rotation is not fixed.")
     if evidence.overlap < 0.25:
         share = f"{100 * evidence.overlap:.0f} %"
-        reasons.append(f"Only {share} of the moving scan's field lies inside the fixed scan's.")
+        reasons.append(f"Only {share} of the moving scan's field lies inside the fixed scan's; 25 % are needed.")
     if evidence.correlation < 0.4:
         found = f"correlation {evidence.correlation:.2f}; 0.40 is needed"
         reasons.append(f"The intensities agree poorly under the map ({found}).")

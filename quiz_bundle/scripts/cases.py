@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ignite.engine import Events
 from monai.engines import Evaluator
 from tqdm import tqdm
 
@@ -158,9 +159,14 @@ def input_error(error: BaseException | None) -> InputError | None:
 
 
 def _run_one(evaluator: Evaluator, case: dict) -> None:
+    """Run one case; an error is raised when the engine has come to its end: left in the middle, it skips its next run."""
+    errors: list[Exception] = []
     evaluator.data_loader.dataset.data = [case]
     evaluator.state.epoch_length = 1
-    evaluator.run()
+    with evaluator.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: errors.append(error)):
+        evaluator.run()
+    if errors:
+        raise errors[0]
 
 
 def _fingerprint(case: Mapping[str, object], options: Mapping[str, object]) -> str:

@@ -60,7 +60,7 @@ class DemoPair:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    given = _parser().parse_args(arguments)
+    given = demo_parser().parse_args(arguments)
     folder = Path(given.output)
     try:
         check_writable(folder)
@@ -196,7 +196,8 @@ def summary(report: dict, pair: DemoPair) -> str:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def demo_parser() -> argparse.ArgumentParser:
+    """The command line of the demo."""
     parser = argparse.ArgumentParser(prog="python -m scripts.demo", description="Register one pair of known truth.")
     parser.add_argument("--output", default="demo", help="folder for the pair and the result (default: demo)")
     parser.add_argument("--phantom", action="store_true", help="use the built-in phantom without asking for the real CT")

@@ -1,4 +1,4 @@
-"""Draws that hang on nothing but the seed and the epoch, so that a resumed training draws what an unbroken one would have."""
+"""Draws that hang on the seed and the epoch alone: a resumed training draws what an unbroken one would have."""
 
 from __future__ import annotations
 

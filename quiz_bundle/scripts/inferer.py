@@ -113,10 +113,10 @@ class QuizInferer(Inferer):
         search: settings of ``SearchSettings``.
     """
 
-    def __init__(self, amp: object = False, seed: object = 0, **search: object) -> None:
+    def __init__(self, amp: object = False, seed: object = 0, search: Mapping[str, object] | None = None) -> None:
         super().__init__()
         self.amp, self.seed = as_bool("amp", amp), as_integer("seed", seed)
-        self.settings = SearchSettings(**search)  # type: ignore[arg-type]
+        self.settings = SearchSettings(**(search or {}))  # type: ignore[arg-type]
 
     def __call__(self, inputs: MetaTensor, network: torch.nn.Module, *args: object, **kwargs: object) -> MetaTensor:
         """Find the matches of one pair."""

@@ -18,7 +18,7 @@ from .options import as_bool, as_path
 from .register import Options, Stopwatch, conclude, load_case
 from .report import report_record, write_outputs
 
-INPUTS = ("fixed", "moving", "queries", "queries_in", "landmarks", "fixed_region", "moving_labels")
+INPUTS = ("fixed", "moving", "queries", "queries_in", "landmarks", "fixed_region", "moving_labels", "fingerprint")
 
 
 class LoadCased(Transform):

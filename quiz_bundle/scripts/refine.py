@@ -13,6 +13,8 @@ from .rigid import RigidTransform, rotation_matrix
 from .similarity import global_ncc
 from .volumes import resample, standard_grid
 
+PATCH_STEP_MM = 4.0  # patches are 5 x 5 x 5 points, 16 mm wide
+
 
 def refine_rigid(
     start: RigidTransform,
@@ -21,9 +23,13 @@ def refine_rigid(
     points_mm: Tensor,
     levels: Sequence[float] = (6.0, 3.0),
     steps: int = 12,
+    patches: int = 0,
     region: Tensor | None = None,
 ) -> tuple[RigidTransform, float]:
     """Maximise the correlation of the two scans over points of the moving body, coarse to fine, by L-BFGS.
+
+    The correlation over the whole body finds the place; strong edges rule it, so where anatomy has deformed it settles a
+    little off. Correlations within small patches, averaged over the body, then let every region have its say.
 
     Args:
         start: fixed to moving, RAS mm.
@@ -31,10 +37,11 @@ def refine_rigid(
         points_mm: (N, 3) where they are compared, RAS mm in the moving volume.
         levels: voxel sizes in mm of the pyramid.
         steps: L-BFGS iterations a level.
+        patches: number of patches of the last step, at the finest level; none when 0.
         region: (N,) bool, points that count; all when left out.
 
     Returns:
-        The refined transform and the correlation it reaches, [-1, 1] (-1 where nothing overlaps).
+        The refined transform and the correlation over the body that it reaches, [-1, 1] (-1 where nothing overlaps).
     """
     backward = start.inverse()
     points_mm = points_mm if region is None else points_mm[region]
@@ -43,7 +50,10 @@ def refine_rigid(
     reached = -1.0
     for spacing in levels:
         pair = [_at(v, spacing) for v in (fixed, moving)]
-        backward, reached = _ascend(backward, *pair, points_mm, steps)
+        backward, reached = _ascend(backward, *pair, points_mm[None], steps)
+    if patches:
+        lattice = torch.cartesian_prod(*[torch.arange(-2, 3, dtype=torch.float64) * PATCH_STEP_MM] * 3)
+        backward, _ = _ascend(backward, *pair, points_mm[:patches, None] + lattice, steps)
     return backward.inverse(), reached
 
 
@@ -85,28 +95,43 @@ def _values(volume: MetaTensor, points_mm: Tensor) -> Tensor:
 
 
 def _ascend(
-    backward: RigidTransform, fixed: MetaTensor, moving: MetaTensor, points_mm: Tensor, steps: int
+    backward: RigidTransform, fixed: MetaTensor, moving: MetaTensor, groups_mm: Tensor, steps: int
 ) -> tuple[RigidTransform, float]:
-    """L-BFGS on a turn about the points' middle and a shift; moving to fixed."""
-    within = (apply_affine(_to_grid(moving), points_mm).abs() <= _limit(moving)).all(-1)
-    points_mm = points_mm[within] if within.sum() >= 100 else points_mm
-    wanted = _values(moving, points_mm)
+    """L-BFGS on a turn about the points' middle and a shift, moving to fixed.
+
+    Args:
+        backward: where to begin.
+        fixed, moving: volumes at the spacing to work at.
+        groups_mm: (P, W, 3), moving points; the correlation within each of P groups counts by its contrast.
+        steps: iterations.
+
+    Returns:
+        The better map and the mean correlation.
+    """
+    shape = groups_mm.shape[:2]
+    points_mm = groups_mm.reshape(-1, 3)
+    wanted = _values(moving, points_mm).reshape(shape)
+    contrast = wanted.std(1).clamp_min(0.02).sqrt()
     at = backward(points_mm)
     middle = at.mean(0)
     arm = float((at - middle).norm(dim=-1).mean().clamp_min(1.0))  # makes a turn and a shift of one unit equally far
-    to_grid, image, limit = _to_grid(fixed), fixed.as_tensor()[None], _limit(fixed)
+    to_grid, image = _to_grid(fixed), fixed.as_tensor()[None]
     offsets = (at - middle).float()
     parameters = torch.zeros(6, requires_grad=True)
-    optimizer = torch.optim.LBFGS([parameters], lr=1.0, max_iter=steps, line_search_fn="strong_wolfe", tolerance_change=1e-6)
+    optimizer = torch.optim.LBFGS(
+        [parameters], lr=1.0, max_iter=steps, line_search_fn="strong_wolfe", tolerance_change=1e-6
+    )
 
     def loss() -> Tensor:
         rotation = rotation_matrix(parameters[:3] * 10 / arm)
         placed = offsets @ rotation.T + parameters[3:] * 10 + middle.float()
         grid = apply_affine(to_grid, placed)
-        weight = (grid.detach().abs() <= limit).all(-1).float()
-        if weight.sum() < 100:
-            return parameters.sum() * 0
-        return -global_ncc(sample(image, grid[None], "bilinear", "border")[:, 0], wanted, weight[None])[0]
+        seen = (grid.detach().abs() <= 1).all(-1).float().reshape(shape)
+        if seen.sum() < 100:
+            return parameters.sum() * 0 + 1
+        ncc = global_ncc(sample(image, grid[None], "bilinear", "border").reshape(shape), wanted, seen)
+        weight = seen.mean(1) * contrast
+        return -(ncc * weight).sum() / weight.sum()
 
     def closure() -> Tensor:
         optimizer.zero_grad()

@@ -26,10 +26,11 @@ from .refine import correlation, refine_rigid
 from .result import Answers, Registration
 from .resume import load_weights
 from .rigid import RigidTransform, fit_translation, polish
-from .search import Fit, SearchSettings, mark_inliers, search
+from .search import Fit, SearchSettings, mark_inliers, overruled, search
 from .volumes import load_volume, standardise
 from .zoom import common_region, tiles
 
+PATCHES = 1000  # of the last step of refinement
 BUNDLE = Path(__file__).resolve().parents[1]
 
 
@@ -214,10 +215,11 @@ def conclude(
         points = ask(pair[1], options.compare_points, generator)
         if options.refine and options.transform == "rigid":
             with watch.stage("refine"):
-                transform = refine(found, pair, points, region)
+                transform = refine(found, pair, points, region, options.search)
         with watch.stage("assess"):
-            reached = correlation(transform, *pair, points)
-            verdict = assess(gather(transform, found.matches, found.asked, fixed, moving, reached))
+            limit = options.search.threshold * found.spacing
+            found = replace(found, matches=mark_inliers(found.matches, transform, limit))
+            verdict = assess(gather(transform, found, fixed, moving, points, correlation(transform, *pair, points)))
     marks = case.get("landmarks")
     answers = None
     if case.get("queries") is not None:
@@ -268,11 +270,13 @@ def final_fit(found: Fit, options: Options, fixed_region: MetaTensor | None) -> 
     return replace(found, transform=transform, start=start, matches=matches)
 
 
-def refine(found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, fixed_region: MetaTensor | None) -> RigidTransform:
-    """Refine a fit by intensities, unless that leaves the matches behind."""
+def refine(
+    found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, fixed_region: MetaTensor | None, settings: SearchSettings
+) -> RigidTransform:
+    """Refine a fit by intensities, unless that leaves unanimous matches behind."""
     region = None if fixed_region is None else in_region(found.start.inverse()(points_mm), fixed_region)
-    refined, _ = refine_rigid(found.start, *pair, points_mm, region=region)
-    return refined
+    refined, _ = refine_rigid(found.start, *pair, points_mm, patches=PATCHES, region=region)
+    return found.transform if overruled(refined, found.votes, settings) else refined
 
 
 def in_region(points_mm: Tensor, region: MetaTensor) -> Tensor:

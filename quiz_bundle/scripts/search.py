@@ -14,7 +14,7 @@ from .network import QuizNet
 from .queries import ask, believable, join, no_matches
 from .refine import refine_rigid
 from .result import Matches
-from .rigid import RigidTransform, consensus, fit_robust, polish, residual_mm
+from .rigid import RigidTransform, consensus, fit_rigid, fit_robust, polish, residual_mm
 from .sweep import sweep
 from .volumes import resample, standard_grid
 from .zoom import common_region, tiles
@@ -38,6 +38,9 @@ class SearchSettings:
         nominees: different maps of the coarse matches that are tried on the intensities.
         hypotheses: random triples behind them.
         trial_points, trial_steps: body points and L-BFGS steps of each trial.
+        unanimous: share of the coarse matches that one map has to win before intensities cannot overrule it.
+        least_votes: number of coarse matches below which they overrule nothing.
+        dissent: factor by which a map may worsen the median distance of unanimous matches.
         convincing: correlation below which a sweep of starts is tried besides.
         tolerance: correlation that a closer pass may lose before it is taken for a mistake.
     """
@@ -56,6 +59,9 @@ class SearchSettings:
     hypotheses: int = 2048
     trial_points: int = 4000
     trial_steps: int = 6
+    unanimous: float = 0.9
+    least_votes: int = 200
+    dissent: float = 1.1
     convincing: float = 0.7
     tolerance: float = 0.05
 
@@ -130,6 +136,8 @@ def search(
     place, reached = nominate(fit, coarse, points, settings, generator)
     if place is None:
         return fit
+    if overruled(place, votes, settings):
+        return replace(fit, start=fit.transform)
     fit = fit_near(fit, place, settings)
     for _ in range(settings.zoom_passes):
         found = look_closer(network, fixed, moving, place, settings, generator, amp)
@@ -194,6 +202,20 @@ def nominate(
     if max((score for _, score in tried), default=-1.0) < settings.convincing:
         tried += [trial(nominee, pair, points_mm, settings) for nominee in sweep(pair, points_mm)]
     return max(tried, key=lambda one: one[1], default=(None, -1.0))
+
+
+def overruled(transform: RigidTransform, votes: Matches, settings: SearchSettings) -> bool:
+    """Whether nearly all coarse matches agree on one map and a proposed one leaves them behind.
+
+    Intensities follow strong edges; where anatomy has truly deformed (breathing), a rigid map that fits the edges can be
+    worse for the body as a whole, and unanimous matches know it.
+    """
+    inlier = votes.inlier
+    if len(votes) < settings.least_votes or inlier.double().mean() < settings.unanimous:
+        return False
+    own = RigidTransform(fit_rigid(votes.fixed_mm[inlier], votes.moving_mm[inlier], votes.confidence[inlier]))
+    usual, proposed = (residual_mm(t, votes.fixed_mm, votes.moving_mm).median() for t in (own, transform))
+    return bool(proposed > settings.dissent * usual)
 
 
 def trial(

@@ -78,10 +78,8 @@ def _frozen(member: dict, number: int, draws: int) -> list[dict]:
     return [{**member, "draw": 1000 * number + draw} for draw in range(draws)]
 
 
-def evaluation_items(
-    datalist: str | None = None, dataset_dir: str | None = None, **sources: object
-) -> list[dict]:
-    """The pairs to evaluate on: a datalist's "test" section, or its "validation"; without a datalist, drawn validation pairs.
+def evaluation_items(datalist: str | None = None, dataset_dir: str | None = None, **sources: object) -> list[dict]:
+    """The pairs to evaluate on: a datalist's "test" section, or its "validation"; else the drawn validation pairs.
 
     Args:
         datalist, dataset_dir: see ``training_items``.
