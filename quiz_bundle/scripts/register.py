@@ -276,7 +276,7 @@ def refine(
     """Refine a fit by intensities, unless that leaves unanimous matches behind."""
     region = None if fixed_region is None else in_region(found.start.inverse()(points_mm), fixed_region)
     refined, _ = refine_rigid(found.start, *pair, points_mm, patches=PATCHES, region=region)
-    return found.transform if overruled(refined, found.votes, settings) else refined
+    return found.transform if overruled(refined, found.votes, pair, points_mm, settings) else refined
 
 
 def in_region(points_mm: Tensor, region: MetaTensor) -> Tensor:

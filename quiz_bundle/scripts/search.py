@@ -12,7 +12,7 @@ from torch import Tensor
 from .matcher import Matcher
 from .network import QuizNet
 from .queries import ask, believable, join, no_matches
-from .refine import refine_rigid
+from .refine import correlation, refine_rigid
 from .result import Matches
 from .rigid import RigidTransform, consensus, fit_rigid, fit_robust, polish, residual_mm
 from .sweep import sweep
@@ -41,6 +41,7 @@ class SearchSettings:
         unanimous: share of the coarse matches that one map has to win before intensities cannot overrule it.
         least_votes: number of coarse matches below which they overrule nothing.
         dissent: factor by which a map may worsen the median distance of unanimous matches.
+        gain: factor by which it has to lower what the correlation leaves unexplained to be believed all the same.
         convincing: correlation below which a sweep of starts is tried besides.
         tolerance: correlation that a closer pass may lose before it is taken for a mistake.
     """
@@ -62,6 +63,7 @@ class SearchSettings:
     unanimous: float = 0.9
     least_votes: int = 200
     dissent: float = 1.1
+    gain: float = 1.3
     convincing: float = 0.7
     tolerance: float = 0.05
 
@@ -136,7 +138,7 @@ def search(
     place, reached = nominate(fit, coarse, points, settings, generator)
     if place is None:
         return fit
-    if overruled(place, votes, settings):
+    if overruled(place, votes, coarse, points, settings):
         return replace(fit, start=fit.transform)
     fit = fit_near(fit, place, settings)
     for _ in range(settings.zoom_passes):
@@ -204,18 +206,26 @@ def nominate(
     return max(tried, key=lambda one: one[1], default=(None, -1.0))
 
 
-def overruled(transform: RigidTransform, votes: Matches, settings: SearchSettings) -> bool:
-    """Whether nearly all coarse matches agree on one map and a proposed one leaves them behind.
+def overruled(
+    transform: RigidTransform,
+    votes: Matches,
+    pair: Sequence[MetaTensor],
+    points_mm: Tensor,
+    settings: SearchSettings,
+) -> bool:
+    """Whether nearly all coarse matches agree on one map, a proposed one leaves them behind, and hardly explains more.
 
     Intensities follow strong edges; where anatomy has truly deformed (breathing), a rigid map that fits the edges can be
-    worse for the body as a whole, and unanimous matches know it.
+    worse for the body as a whole, and unanimous matches know it. A map that explains the intensities far better is right
+    all the same: coarse matches can be wrong together by some millimetres.
     """
     inlier = votes.inlier
     if len(votes) < settings.least_votes or inlier.double().mean() < settings.unanimous:
         return False
     own = RigidTransform(fit_rigid(votes.fixed_mm[inlier], votes.moving_mm[inlier], votes.confidence[inlier]))
     usual, proposed = (residual_mm(t, votes.fixed_mm, votes.moving_mm).median() for t in (own, transform))
-    return bool(proposed > settings.dissent * usual)
+    unexplained, left = (1 - correlation(t, *pair, points_mm) for t in (own, transform))
+    return bool(proposed > settings.dissent * usual) and unexplained < settings.gain * left
 
 
 def trial(
