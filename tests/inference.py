@@ -55,7 +55,10 @@ def workflow(**options: object):
     """The inference workflow with some options changed."""
     given = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
     return create_workflow(
-        config_file=str(CONFIG), workflow_type="infer", logging_file=False, bundle_root=str(BUNDLE), device="cpu", **given
+        config_file=str(CONFIG),
+        workflow_type="infer",
+        logging_file=False,
+        **{"bundle_root": str(BUNDLE), "device": "cpu", **given},
     )
 
 

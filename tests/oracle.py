@@ -86,11 +86,15 @@ def oracle(truth: RigidTransform = TRUTH, noise_mm: float = 1.0, outliers: float
     return Oracle
 
 
+def _is_matcher(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Matcher)
+
+
 def use_oracle(monkeypatch, **settings: object) -> torch.nn.Module:
     """Put an oracle in the place of every matcher; returns a network that stands in for the one it does not need."""
     matcher = oracle(**settings)
     for name, module in list(sys.modules.items()):
-        if name.startswith("scripts.") and getattr(module, "Matcher", None) is Matcher and name != "scripts.matcher":
+        if name.startswith("scripts.") and _is_matcher(getattr(module, "Matcher", None)) and name != "scripts.matcher":
             monkeypatch.setattr(module, "Matcher", matcher)
     return stand_in()
 

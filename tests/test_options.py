@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
 from scripts.errors import InputError
-from scripts.options import as_bool, as_choice, as_integer, as_path
+from scripts.options import as_bool, as_choice, as_device, as_integer, as_path
 from scripts.register import Options
 
 
@@ -34,6 +35,13 @@ def test_integers():
     for value in ("seven", "1.5", 1.5, True, None, ""):
         with pytest.raises(InputError, match="^seed: expected a whole number, found "):
             as_integer("seed", value)
+
+
+def test_devices():
+    assert as_device("cpu") == as_device(torch.device("cpu")) == torch.device("cpu")
+    for value in ("banana", "cuda:999", None):
+        with pytest.raises(InputError, match="^device: expected a device of this machine, such as cpu or cuda:0, found "):
+            as_device(value)
 
 
 def test_paths():

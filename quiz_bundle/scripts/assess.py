@@ -16,6 +16,7 @@ from .search import Fit
 
 LOST_MM = 60.0  # what a lost registration is off by, roughly
 LOST_BELOW = 0.74  # support at which right and lost are equally likely
+WORST_MM = 10.0  # expected error that is still accepted
 VOTE_MM = 24.0  # a coarse match within this distance of the map votes for it: one coarse token
 
 
@@ -114,11 +115,13 @@ def assess(evidence: Evidence) -> Verdict:
     if evidence.overlap < 0.25:
         share = f"{100 * evidence.overlap:.0f} %"
         reasons.append(f"Only {share} of the moving scan's field lies inside the fixed scan's; 25 % are needed.")
-    if evidence.correlation < 0.4:
-        found = f"correlation {evidence.correlation:.2f}; 0.40 is needed"
-        reasons.append(f"The intensities agree poorly under the map ({found}).")
-    if expected > 10:
-        reasons.append(f"The expected error is {expected:.0f} mm; more than 10 mm is not accepted.")
+    if expected > WORST_MM:
+        share = f"{100 * evidence.vote_share:.0f} %"
+        reasons.append(
+            f"The place is doubtful: the intensities correlate with {evidence.correlation:.2f} and {share} of the matches "
+            f"that were found without a starting place agree; the expected error is {expected:.0f} mm, more than "
+            f"{WORST_MM:.0f} mm is not accepted."
+        )
     return Verdict(not reasons, reasons, expected, band, evidence.overlap)
 
 

@@ -189,7 +189,7 @@ def summary(report: dict, pair: DemoPair) -> str:
         [
             f"TRE before    {marks['tre_before_mm']:.1f} mm: mean over {len(fixed_mm)} points of the body, as the two files "
             f"lie ({centred:.1f} mm with their centres put on each other)",
-            f"TRE after     {after} (the best that any rigid map can do on this deformed pair: {best:.1f} mm)",
+            f"TRE after     {after} (the least-squares rigid map through these very points: {best:.1f} mm)",
             f"registration  {report['seconds']['total']:.1f} s on {report['device']}",
             f"accepted      {accepted}",
         ]

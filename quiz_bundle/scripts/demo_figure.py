@@ -51,15 +51,15 @@ def _png(rows: list[tuple[str, list[Picture]]]) -> bytes:
     scale = (WIDTH_INCHES - 4 * GAP) / wide
     tall = [max(image.height for image in images) * scale for _, images in rows]
     height = sum(tall) + len(rows) * (BAND + GAP)
-    figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DPI, facecolor="white")
+    figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DPI, facecolor="black")
     top = height
     for (words, images), size in zip(rows, tall, strict=True):
         middle = (top - BAND * 0.55) / height
-        figure.text(GAP / WIDTH_INCHES, middle, words, fontsize=11, color="#22303c", va="center")
+        figure.text(GAP / WIDTH_INCHES, middle, words, fontsize=11, color="white", va="center")
         left, top = GAP, top - BAND
         for image in images:
             w, h = image.width * scale, image.height * scale
-            axes = figure.add_axes((left / WIDTH_INCHES, (top - h) / height, w / WIDTH_INCHES, h / height))
+            axes = figure.add_axes((left / WIDTH_INCHES, (top - (size + h) / 2) / height, w / WIDTH_INCHES, h / height))
             axes.imshow(imread(io.BytesIO(image.jpeg), format="jpeg"), aspect="auto", interpolation="antialiased")
             axes.set_axis_off()
             left += w + GAP

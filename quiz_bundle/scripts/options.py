@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Sequence
 
+import torch
+
 from .errors import InputError
 
 
@@ -44,6 +46,21 @@ def as_integer(name: str, value: object) -> int:
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value):
         return int(value)
     raise InputError(name, "a whole number", repr(value), f"change --{name}")
+
+
+def as_device(value: object) -> torch.device:
+    """A device that is there.
+
+    Raises:
+        InputError: torch does not know it, or this machine does not have it.
+    """
+    try:
+        device = torch.device(value)  # type: ignore[arg-type]
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        expected = "a device of this machine, such as cpu or cuda:0"
+        raise InputError("device", expected, repr(str(value)), "change --device") from error
+    return device
 
 
 def as_path(name: str, value: object) -> str:

@@ -110,12 +110,13 @@ def _ascend(
     """
     shape = groups_mm.shape[:2]
     points_mm = groups_mm.reshape(-1, 3)
+    known = (apply_affine(_to_grid(moving), points_mm).abs() <= _limit(moving)).all(-1)
     wanted = _values(moving, points_mm).reshape(shape)
     contrast = wanted.std(1).clamp_min(0.02).sqrt()
     at = backward(points_mm)
     middle = at.mean(0)
     arm = float((at - middle).norm(dim=-1).mean().clamp_min(1.0))  # makes a turn and a shift of one unit equally far
-    to_grid, image = _to_grid(fixed), fixed.as_tensor()[None]
+    to_grid, image, limit = _to_grid(fixed), fixed.as_tensor()[None], _limit(fixed)
     offsets = (at - middle).float()
     parameters = torch.zeros(6, requires_grad=True)
     optimizer = torch.optim.LBFGS(
@@ -126,7 +127,7 @@ def _ascend(
         rotation = rotation_matrix(parameters[:3] * 10 / arm)
         placed = offsets @ rotation.T + parameters[3:] * 10 + middle.float()
         grid = apply_affine(to_grid, placed)
-        seen = (grid.detach().abs() <= 1).all(-1).float().reshape(shape)
+        seen = ((grid.detach().abs() <= limit).all(-1) & known).float().reshape(shape)
         if seen.sum() < 100:
             return parameters.sum() * 0 + 1
         ncc = global_ncc(sample(image, grid[None], "bilinear", "border").reshape(shape), wanted, seen)

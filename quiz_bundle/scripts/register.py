@@ -323,4 +323,6 @@ def answer(
         known = inside(ends, there.affine, there.shape[1:]) & (found.confidence >= LEAST_CONFIDENCE)
         known &= found.cycle_error_mm <= settings.cycle_limit * matcher.spacing_mm
         points[row[known]], confidence[row] = ends[known], found.confidence
-    return Answers(labels, asked, points, confidence, rigid)
+    here, there = pair[::-1] if backward else pair  # the region goes a margin beyond the moving field
+    seen = inside(asked, here.affine, here.shape[1:]) & inside(points, there.affine, there.shape[1:])
+    return Answers(labels, asked, points.where(seen[:, None], torch.nan), confidence, rigid)

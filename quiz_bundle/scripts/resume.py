@@ -14,6 +14,7 @@ from ignite.handlers import EarlyStopping
 from torch import nn
 
 from .errors import InputError
+from .options import as_device
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
@@ -36,6 +37,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
 
 def with_weights(network: nn.Module, path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
     """A network with weights from a file, on its device, in evaluation mode (see ``load_weights``)."""
+    device = as_device(device)
     load_weights(network, path)
     return network.to(device).eval()
 

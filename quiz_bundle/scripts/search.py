@@ -9,9 +9,10 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from .geometry import inside
 from .matcher import Matcher
 from .network import QuizNet
-from .queries import ask, believable, join, no_matches
+from .queries import ask, believable, join, no_matches, select
 from .refine import correlation, refine_rigid
 from .result import Matches
 from .rigid import RigidTransform, consensus, fit_rigid, fit_robust, polish, residual_mm
@@ -172,7 +173,7 @@ def look_closer(
         if sum(map(len, rows)):
             own = (points[row] for points, row in zip(asked, rows, strict=True))
             found = join(found, Matcher(network, *volumes, amp=amp).both_ways(*own))
-    return found
+    return select(found, inside(found.moving_mm, moving.affine, moving.shape[1:]))  # the region goes a margin beyond it
 
 
 def fit_found(found: Matches, spacing: float, settings: SearchSettings, generator: torch.Generator) -> Fit:

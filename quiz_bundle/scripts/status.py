@@ -16,9 +16,7 @@ from .options import as_bool
 FAILED, NOT_ACCEPTED = 1, 3
 
 
-def tell_input_errors(
-    anonymous: object = False, paths: Mapping[str, object] | None = None, strict: object = False
-) -> None:
+def tell_input_errors(anonymous: object = False, paths: Mapping[str, object] | None = None, strict: object = False) -> None:
     """From here on an ``InputError``, wherever in a chain of causes, ends the program with its one line and status 1.
 
     Args:
