@@ -119,9 +119,9 @@ def test_network_in_and_out(inside, config):
 @pytest.mark.parametrize("factor", [1, 2, 3])
 def test_network_takes_the_shapes_it_declares(eager, factor):
     spatial = json.loads((CONFIGS / "metadata.json").read_text())["network_data_format"]["inputs"]["image"]
-    assert spatial["spatial_shape"] == ["8*n"] * 3
+    assert spatial["spatial_shape"] == ["16*n"] * 3
     with torch.no_grad():
-        answer = eager(pair(factor, (8 * factor, 16 * factor, 8)))
+        answer = eager(pair(factor, (16 * factor, 32 * factor, 16)))
     assert answer.shape[:2] == (1, 5)
     assert torch.isfinite(answer).all()
     assert ((answer[:, 4] >= 0) & (answer[:, 4] <= 1)).all()

@@ -74,7 +74,7 @@ def test_search_with_an_oracle(scans, monkeypatch, noise_mm, outliers):
     assert worst_mm(fit.start) < 8.0  # where refinement begins
     errors = (TRUTH(fit.matches.fixed_mm) - fit.matches.moving_mm).norm(dim=-1)
     assert errors[fit.matches.inlier].max() < SETTINGS.threshold * fit.spacing + 3
-    assert fit.spacing == SETTINGS.spacing  # the zoomed pass was taken
+    assert fit.spacing == SETTINGS.spacing or outliers == 0  # unanimous coarse matches need no closer look
 
 
 def test_intensities_choose_between_two_answers(scans, monkeypatch):

@@ -49,12 +49,15 @@ class Joined(NamedTuple):
 class Encoder(nn.Module):
     """MONAI's ResNet-10 cut off behind its second stage: stride 8, 128 channels, and stride 4, 64 channels on the way.
 
+    Each volume is normalised by itself: batch statistics, which MONAI's blocks come with, would mix the scans of a batch and
+    stand for none of them later.
+
     Args:
         first_kernel: size of the first convolution (the paper's ResNet has 7).
-        norm: MONAI's name of the normalisation.
+        groups: of the group normalisation behind it; the blocks have instance normalisation.
     """
 
-    def __init__(self, first_kernel: int = 7, norm: object = ("group", {"num_groups": 8})) -> None:
+    def __init__(self, first_kernel: int = 7, groups: int = 8) -> None:
         super().__init__()
         resnet = ResNet(
             block="basic",
@@ -65,15 +68,27 @@ class Encoder(nn.Module):
             conv1_t_size=first_kernel,
             conv1_t_stride=2,
             feed_forward=False,
-            norm=tuple(norm) if isinstance(norm, list) else norm,
+            norm=("group", {"num_groups": groups}),
         )
         self.stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.act, resnet.maxpool)
-        self.layer1, self.layer2 = resnet.layer1, resnet.layer2
+        self.layer1, self.layer2 = one_by_one(resnet.layer1), one_by_one(resnet.layer2)
 
     def forward(self, volume: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 1, I, J, K) in [0, 1] to (B, 128, I/8, ...) and (B, 64, I/4, ...), sizes rounded up."""
         fine = self.layer1(self.stem(volume))
         return self.layer2(fine), fine
+
+
+def one_by_one(block: nn.Module) -> nn.Module:
+    """Replace batch normalisation by instance normalisation of the same weights, in place."""
+    for name, child in block.named_children():
+        if isinstance(child, nn.BatchNorm3d):
+            norm = nn.InstanceNorm3d(child.num_features, eps=child.eps, affine=True)
+            norm.load_state_dict({key: value for key, value in child.state_dict().items() if key in ("weight", "bias")})
+            setattr(block, name, norm)
+        else:
+            one_by_one(child)
+    return block
 
 
 def token_centres(shape: list[int], stride: int, device: torch.device) -> Tensor:
@@ -91,7 +106,7 @@ class QuizNet(nn.Module):
         quizzer: settings of ``Quizzer`` (its width is the encoder's 128).
         head: "pointer" or "regression" (the paper's).
         head_settings: further arguments of the head.
-        first_kernel, norm: see ``Encoder``.
+        first_kernel, groups: see ``Encoder``.
         default_queries: per axis, the lattice that ``forward`` asks when it is given no queries.
     """
 
@@ -101,7 +116,7 @@ class QuizNet(nn.Module):
         head: str = "pointer",
         head_settings: dict | None = None,
         first_kernel: int = 7,
-        norm: object = ("group", {"num_groups": 8}),
+        groups: int = 8,
         default_queries: int = 4,
     ) -> None:
         super().__init__()
@@ -109,7 +124,7 @@ class QuizNet(nn.Module):
         if head not in heads:
             raise ValueError(f"head: expected one of {sorted(heads)}, found {head!r}; change the config.")
         width, self.stride, self.fine_stride = 128, 8, 4
-        self.encoder = Encoder(first_kernel, norm)
+        self.encoder = Encoder(first_kernel, groups)
         self.lateral = nn.Conv3d(64, width, 1)
         self.quizzer = Quizzer(width, **(quizzer or {}))
         self.merge = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))

@@ -1,0 +1,190 @@
+"""Every mistake a user can make: one clear line, exit status 1, nothing written."""
+
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+from inference import ORACLE, infer, write_scan
+from oracle import pair, use_oracle
+
+PATIENT = "doe_jane_4711"
+
+
+@pytest.fixture(scope="session")
+def good(tmp_path_factory):
+    """A good pair, to spoil one thing at a time."""
+    folder = tmp_path_factory.mktemp("good")
+    for name, volume in zip(("fixed", "moving"), pair(), strict=True):
+        write_scan(folder / f"{name}.nii.gz", volume)
+    return folder
+
+
+def image_file(path, data, affine=None, codes=(2, 0)):
+    """A NIfTI whose header says just this; nibabel would mend it, so the bytes are changed afterwards."""
+    plain = path.with_name("plain.nii")
+    nib.save(nib.Nifti1Image(np.asarray(data, dtype=np.float32), np.diag([3.0, 3, 3, 1])), plain)
+    content = bytearray(plain.read_bytes())
+    content[252:256] = np.array(codes[::-1], dtype="<i2").tobytes()  # qform_code, sform_code
+    if affine is not None:
+        content[280:328] = affine[:3].astype("<f4").tobytes()  # srow_x, srow_y, srow_z
+    plain.unlink()
+    path.write_bytes(gzip.compress(content))
+    return path
+
+
+def ramp(*shape):
+    return np.arange(np.prod(shape), dtype=np.float32).reshape(shape) % 1000
+
+
+def spoiled(kind, folder):
+    """A file that is wrong in one way."""
+    path = folder / f"{kind}.nii.gz"
+    affine = np.diag([3.0, 3, 3, 1])
+    if kind == "truncated":
+        whole = image_file(path, ramp(20, 20, 20)).read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "two_d":
+        image_file(path, ramp(20, 20))
+    elif kind == "four_d":
+        image_file(path, ramp(10, 10, 10, 4))
+    elif kind == "nowhere":
+        image_file(path, ramp(20, 20, 20), codes=(0, 0))
+    elif kind == "singular":
+        affine[0, 0] = 0
+        image_file(path, ramp(20, 20, 20), affine)
+    elif kind == "sheared":
+        affine[0, 1] = 1.5
+        image_file(path, ramp(20, 20, 20), affine)
+    elif kind == "constant":
+        image_file(path, np.full((20, 20, 20), 40))
+    elif kind == "nan":
+        data = ramp(20, 20, 20)
+        data[3, 4, 5] = np.nan
+        image_file(path, data)
+    return path
+
+
+@pytest.fixture
+def oracle_run(monkeypatch):
+    use_oracle(monkeypatch)
+
+
+def refused(ended, subject, out, *words):
+    """Status 1, no traceback, one last line with all four parts, and nothing written."""
+    assert ended.status == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.line.startswith(f"{subject}: expected "), ended.stderr
+    assert ", found " in ended.line
+    assert "; " in ended.line.partition(", found ")[2]
+    for word in words:
+        assert word in ended.line
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("role", ["fixed", "moving"])
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        ("missing", "no such file"),
+        ("truncated", "truncated"),
+        ("two_d", "20 x 20"),
+        ("four_d", "10 x 10 x 10 x 4"),
+        ("nowhere", "sform_code = qform_code = 0"),
+        ("singular", "singular"),
+        ("sheared", "sheared"),
+        ("constant", "the value 40"),
+        ("nan", "NaN"),
+    ],
+)
+def test_bad_images(good, tmp_path, oracle_run, role, kind, found):
+    path = spoiled(kind, tmp_path)
+    files = {"fixed": good / "fixed.nii.gz", "moving": good / "moving.nii.gz", role: path}
+    refused(infer(**files, output_dir=tmp_path / "out", **ORACLE), path, tmp_path / "out", found)
+
+
+POINTS = "label,x,y,z\na,8,-6,10\n"
+PAIRS = "label,fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z\n"
+BAD_FILES = {
+    "no landmarks": ("landmarks", "l.csv", None, "no such file"),
+    "too few columns": ("landmarks", "l.csv", "label,x,y\na,1,2\n", "3 columns"),
+    "all outside": ("landmarks", "l.csv", PAIRS + "a,9000,0,0,9000,0,0\nb,9100,0,0,9100,0,0\n", "all 2 outside"),
+    "no number": ("landmarks", "l.csv", PAIRS + "a,1,2,3,4,five,6\n", "'five'"),
+    "one column short": ("landmarks", "l.csv", PAIRS + "a,1,2,3,4,5\n", "6"),
+    "landmarks in a text file": ("landmarks", "l.txt", PAIRS, "'.txt'"),
+    "no queries": ("queries", "q.csv", None, "no such file"),
+    "queries of another format": ("queries", "q.txt", POINTS, "'.txt'"),
+    "queries in landmark columns": ("queries", "q.csv", PAIRS + "a,1,2,3,4,5,6\n", "7 columns"),
+    "queries that are no markups": ("queries", "q.mrk.json", "{}", "without a list of markups"),
+    "queries that are no JSON": ("queries", "q.mrk.json", "{", "no valid JSON"),
+    "empty queries": ("queries", "q.csv", "label,x,y,z\n", "none"),
+    "a region that is a table": ("fixed_region", "r.csv", POINTS, "'.csv'"),
+    "labels that are missing": ("moving_labels", "m.nii.gz", None, "no such file"),
+}
+
+
+@pytest.mark.parametrize("mistake", BAD_FILES)
+def test_bad_files_beside_the_images(good, tmp_path, oracle_run, mistake):
+    role, name, text, found = BAD_FILES[mistake]
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    run = {"fixed": good / "fixed.nii.gz", "moving": good / "moving.nii.gz", "output_dir": tmp_path / "out"}
+    ended = infer(**run, **{role: tmp_path / name}, refine=False, **ORACLE)
+    refused(ended, role if mistake == "all outside" else tmp_path / name, tmp_path / "out", found)
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"refine": "maybe"}, "'maybe'"),
+        ({"refine": 1}, "1"),
+        ({"strict": "yes"}, "'yes'"),
+        ({"anonymous": "0"}, "'0'"),
+        ({"amp": "half"}, "'half'"),
+        ({"transform": "affine"}, "'affine'"),
+        ({"queries_in": "both"}, "'both'"),
+        ({"seed": "first"}, "'first'"),
+        ({"fixed": 2024}, "2024"),
+        ({"fixed": None}, "none"),
+        ({"moving": None}, "none"),
+    ],
+)
+def test_bad_options(good, tmp_path, oracle_run, options, found):
+    run = {"fixed": good / "fixed.nii.gz", "moving": good / "moving.nii.gz", "output_dir": tmp_path / "out"}
+    refused(infer(**{**run, **ORACLE, **options}), next(iter(options)), tmp_path / "out", found)
+
+
+def test_nothing_to_do(tmp_path, oracle_run):
+    refused(infer(output_dir=tmp_path / "out", **ORACLE), "fixed and moving", tmp_path / "out", "--datalist")
+
+
+def test_bad_device(good, tmp_path):
+    run = {"fixed": good / "fixed.nii.gz", "moving": good / "moving.nii.gz", "output_dir": tmp_path / "out"}
+    refused(infer(**run, device="banana"), "device", tmp_path / "out", "'banana'")
+
+
+def test_bad_weights(good, tmp_path):
+    run = {"fixed": good / "fixed.nii.gz", "moving": good / "moving.nii.gz", "output_dir": tmp_path / "out"}
+    (tmp_path / "w.pt").write_text("not weights")
+    for name, found in (("none.pt", "no such file"), ("w.pt", "")):
+        refused(infer(**run, weights=tmp_path / name), tmp_path / name, tmp_path / "out", found)
+
+
+def test_a_folder_that_cannot_be_written(good, tmp_path, oracle_run):
+    """Not by its permissions, which mean nothing to a superuser, but because a file stands in the way."""
+    (tmp_path / "file").write_text("in the way")
+    out = tmp_path / "file" / "out"
+    run = {"fixed": good / "fixed.nii.gz", "moving": good / "moving.nii.gz", "output_dir": out}
+    ended = infer(**run, **ORACLE)
+    assert ended.status == 1
+    assert ended.line.startswith(f"{out}: expected a folder that can be written, found not a directory; ")
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_an_anonymous_mistake_names_no_file(good, tmp_path, oracle_run):
+    path = tmp_path / f"{PATIENT}.nii.gz"
+    run = {"fixed": path, "moving": good / "moving.nii.gz", "output_dir": tmp_path / "out"}
+    ended = infer(**run, anonymous="true", **ORACLE)
+    refused(ended, "fixed", tmp_path / "out", "no such file")
+    assert PATIENT not in ended.stderr
+    assert str(tmp_path) not in ended.stderr
