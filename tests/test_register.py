@@ -1,6 +1,7 @@
 """Stages 3 to 8 with a matcher that knows the truth: frames, direction, options, and what the files say."""
 
 import csv
+import hashlib
 import json
 import math
 
@@ -16,8 +17,9 @@ from scripts.geometry import centre_mm, ijk_to_mm, inside, lattice_ijk
 from scripts.landmarks import PairedLandmarks, read_points
 from scripts.network import QuizNet
 from scripts.queries import no_matches
-from scripts.register import Options, in_region, load_network, register, weights_sha256
+from scripts.register import Options, in_region, load_network, register
 from scripts.report import write_outputs
+from scripts.resume import weights_sha256
 from scripts.rigid import RigidTransform, angle_deg
 from scripts.search import Fit
 from scripts.volumes import make_volume
@@ -114,6 +116,7 @@ def test_report_says_what_was_found(network, tmp_path):
     assert stages <= report["seconds"].keys()
     assert sum(report["seconds"][stage] for stage in stages) <= report["seconds"]["total"] + 1e-6
     assert report["weights_sha256"] == weights_sha256(network)
+    assert report["weights_sha256"] == hashlib.sha256((BUNDLE / "models" / "model.pt").read_bytes()).hexdigest()
 
 
 def test_translation_alone(network):

@@ -14,8 +14,9 @@ from .result import Verdict
 from .rigid import RigidTransform, residual_mm
 from .search import Fit
 
+# Read off 70 pairs of known truth and unrelated pairs; how, and what it is worth, is in docs/README.md under Trust.
+LOST_BELOW, LOST_WIDTH = 0.955, 0.02  # support at which right and lost are equally likely, and how sharply that turns
 LOST_MM = 60.0  # what a lost registration is off by, roughly
-LOST_BELOW = 0.74  # support at which right and lost are equally likely
 WORST_MM = 10.0  # expected error that is still accepted
 VOTE_MM = 24.0  # a coarse match within this distance of the map votes for it: one coarse token
 
@@ -93,15 +94,14 @@ def _second_spread(points_mm: Tensor) -> float:
 def expected_tre(evidence: Evidence) -> tuple[float, tuple[float, float]]:
     """Expected TRE in mm and its 90 % band.
 
-    A mixture of "right" and "lost". The chance to be lost falls with the correlation and with the share of the coarse
-    votes; the error of a right map grows with what the correlation leaves unexplained. The numbers were read off pairs of
-    known truth and unrelated pairs (docs/README.md, Trust).
+    A mixture of "right" and "lost". The chance to be lost falls with the correlation and with the share of the matches that
+    agree; the error of a right map grows with what the correlation leaves unexplained.
     """
-    support = evidence.correlation + 0.5 * min(evidence.vote_share, 0.5)
-    lost = 1 / (1 + math.exp(min((support - LOST_BELOW) / 0.025, 50.0)))
-    right = 3.2 + 12.0 * max(0.0, 0.95 - evidence.correlation)
+    support = evidence.correlation + 0.7 * evidence.inlier_ratio
+    lost = 1 / (1 + math.exp(max(-50.0, min((support - LOST_BELOW) / LOST_WIDTH, 50.0))))
+    right = math.exp(1.08 + 2.63 * (1 - evidence.correlation))
     expected = (1 - lost) * right + lost * LOST_MM
-    return expected, (0.65 * right, (1 - lost) * 1.5 * right + lost * 5 * LOST_MM)
+    return expected, (0.6 * right, 1.45 * right if lost < 0.05 else 5 * LOST_MM)
 
 
 def assess(evidence: Evidence) -> Verdict:
@@ -116,11 +116,11 @@ def assess(evidence: Evidence) -> Verdict:
         share = f"{100 * evidence.overlap:.0f} %"
         reasons.append(f"Only {share} of the moving scan's field lies inside the fixed scan's; 25 % are needed.")
     if expected > WORST_MM:
-        share = f"{100 * evidence.vote_share:.0f} %"
+        close, free = (f"{100 * share:.0f} %" for share in (evidence.inlier_ratio, evidence.vote_share))
         reasons.append(
-            f"The place is doubtful: the intensities correlate with {evidence.correlation:.2f} and {share} of the matches "
-            f"that were found without a starting place agree; the expected error is {expected:.0f} mm, more than "
-            f"{WORST_MM:.0f} mm is not accepted."
+            f"The place is doubtful: the intensities correlate with {evidence.correlation:.2f}, {close} of the matches "
+            f"agree, and {free} of those that were found without a starting place; the expected error is "
+            f"{expected:.0f} mm, more than {WORST_MM:.0f} mm is not accepted."
         )
     return Verdict(not reasons, reasons, expected, band, evidence.overlap)
 

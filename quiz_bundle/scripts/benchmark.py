@@ -23,7 +23,8 @@ from .landmarks import read_datalist, read_landmarks
 from .network import QuizNet
 from .peers import PEERS, Peer, PeerResult, elastix_package
 from .regimes import REGIMES, EvaluationCase, draw_case, real_case
-from .register import Options, load_network, register, weights_sha256
+from .register import Options, load_network, register
+from .resume import weights_sha256
 from .rigid import angle_deg
 from .volumes import load_volume
 

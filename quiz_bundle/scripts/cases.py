@@ -18,8 +18,8 @@ from tqdm import tqdm
 from .errors import InputError
 from .landmarks import read_datalist
 from .options import as_bool, as_choice, as_path
-from .register import weights_sha256
 from .report import check_writable
+from .resume import weights_sha256
 
 FILES = ("fixed", "moving", "queries", "landmarks", "fixed_region", "moving_labels")
 SUMMARY = ("name", "status", "accepted", "expected_tre_mm", "tre_mean_mm", "inliers", "overlap", "seconds", "message")

@@ -112,9 +112,8 @@ def _work_grid(labels: MetaTensor, mask: MetaTensor | None, spacing: float) -> t
     affine, shape = standard_grid(labels, spacing)
     work = resample(labels, affine, shape, mode="nearest", outside=0.0)[0].numpy().round().astype(np.uint8)
     if mask is None:
-        inside = _body_around(work > 0, spacing)
-    else:
-        inside = resample(body, affine, shape, outside=0.0)[0].numpy() > 0.5
+        return work, _body_around(work > 0, spacing) | (work > 0), affine
+    inside = resample(body, affine, shape, outside=0.0)[0].numpy() > 0.5
     return work, inside | (work > 0), affine
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from .options import as_bool, as_choice, as_integer
 from .queries import LEAST_CONFIDENCE, ask, select
 from .refine import correlation, refine_rigid
 from .result import Answers, Registration
-from .resume import load_weights
+from .resume import load_weights, weights_sha256
 from .rigid import RigidTransform, fit_translation, polish
 from .search import Fit, SearchSettings, mark_inliers, overruled, search
 from .volumes import load_volume, standardise
@@ -105,15 +104,6 @@ def load_network(bundle: Path = BUNDLE, device: str | torch.device = "cpu") -> Q
     network = QuizNet(**settings)
     load_weights(network, bundle / "models" / "model.pt")
     return network.to(device).eval()
-
-
-def weights_sha256(network: torch.nn.Module) -> str:
-    """Hash of a network's weights, whatever file they came from."""
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def register(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -15,6 +17,8 @@ from torch import nn
 
 from .errors import InputError
 from .options import as_device
+
+_FILES: WeakKeyDictionary[nn.Module, tuple[str, str]] = WeakKeyDictionary()  # hashes of the weights and of their file
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
@@ -33,6 +37,22 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         raise InputError(path, "the weights of this network", found, "use the config they were trained with") from error
     except Exception as error:  # torch.load raises pickle errors of several kinds
         raise InputError(path, "a state dict saved by torch", type(error).__name__, "name another file") from error
+    _FILES[network] = (_state_sha256(network), hashlib.sha256(Path(path).read_bytes()).hexdigest())
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """Hash of the file that a network's weights were loaded from, or of the weights themselves if they changed since."""
+    state = _state_sha256(network)
+    loaded, file = _FILES.get(network, ("", ""))
+    return file if loaded == state else state
+
+
+def _state_sha256(network: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def with_weights(network: nn.Module, path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
