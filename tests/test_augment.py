@@ -26,8 +26,7 @@ FIELDS = {  # differing shapes and orientations; the second is left-handed as an
     "fixed": ((40, 36, 44), oblique((40, 36, 44), [10.0, 20.0, 30.0], [5.0, -10.0, 20.0])),
     "moving": (
         (30, 40, 28),
-        oblique((30, 40, 28), [-200.0, 5.0, 900.0], [0.0, 0.0, 15.0])
-        @ torch.diag(torch.tensor([-1.0, 1, 1, 1])).double(),
+        oblique((30, 40, 28), [-200.0, 5.0, 900.0], [0.0, 0.0, 15.0]) @ torch.diag(torch.tensor([-1.0, 1, 1, 1])).double(),
     ),
 }
 FIELDS["moving"][1][0, 3] -= 20.0
@@ -106,9 +105,7 @@ CONTENT = {  # the points move with the anatomy; the grid stays
     "smooth deformation": RandSmoothDeformd(KEYS, prob=1, rms_mm=(4.0, 5.0), correlation_mm=(40.0, 60.0)),
     "world scale": RandWorldScaled(KEYS, prob=1, factor=(0.8, 1.25)),
 }
-STILL = {
-    "intensity, no noise": RandIntensityd(KEYS, prob=1, gamma=(1, 1), scale=(0.8, 0.9), offset=(0, 0), noise=(0, 0))
-}
+STILL = {"intensity, no noise": RandIntensityd(KEYS, prob=1, gamma=(1, 1), scale=(0.8, 0.9), offset=(0, 0), noise=(0, 0))}
 ALL = GRID | CONTENT | STILL
 SEEDS = (0, 1)
 
@@ -196,9 +193,7 @@ def test_one_scale_for_both_keeps_a_rigid_map_rigid():
 
 def test_deformed_points_are_exact_and_bounded():
     pair = world_x_pair()
-    transform = RandSmoothDeformd(("moving",), prob=1, rms_mm=(4.0, 4.0), correlation_mm=(50.0, 50.0)).set_random_state(
-        3
-    )
+    transform = RandSmoothDeformd(("moving",), prob=1, rms_mm=(4.0, 4.0), correlation_mm=(50.0, 50.0)).set_random_state(3)
     after = transform(dict(pair))
     assert after["fixed"] is pair["fixed"]
     back = transform.field.forward(after["moving_points"])
@@ -246,13 +241,11 @@ def test_intensity_stays_in_the_window_and_does_what_it_says():
     at_zero = int(ramp.as_tensor().abs().argmin())
     assert float(changed.as_tensor().flatten()[at_zero]) == pytest.approx(-330, abs=1)
     flat = make_volume(torch.full((1, 20, 20, 20), 0.5), torch.eye(4))
-    noisy = RandIntensityd("a", prob=1, gamma=(1, 1), scale=(1, 1), offset=(0, 0), noise=(0.02, 0.02)).set_random_state(
-        0
-    )({"a": flat})["a"]
+    noisy = RandIntensityd("a", prob=1, gamma=(1, 1), scale=(1, 1), offset=(0, 0), noise=(0.02, 0.02)).set_random_state(0)(
+        {"a": flat}
+    )["a"]
     assert float(noisy.as_tensor().std()) == pytest.approx(0.02, rel=0.05)
-    strong = RandIntensityd(KEYS, prob=1, scale=(1.5, 2), noise=(0.2, 0.3)).set_random_state(0)(
-        {key: flat for key in KEYS}
-    )
+    strong = RandIntensityd(KEYS, prob=1, scale=(1.5, 2), noise=(0.2, 0.3)).set_random_state(0)({key: flat for key in KEYS})
     assert all(float(strong[key].min()) >= 0 and float(strong[key].max()) <= 1 for key in KEYS)
     assert not torch.equal(strong["fixed"].as_tensor(), strong["moving"].as_tensor())
 
@@ -267,9 +260,7 @@ def test_seeds_decide_and_no_draw_changes_nothing(transform):
         draws.append([transform(pair) for _ in range(2)])
     for first, second in zip(draws[0], draws[1], strict=True):
         assert all(torch.equal(torch.as_tensor(first[key]), torch.as_tensor(second[key])) for key in first)
-    seen = {
-        tuple((*pair[key].shape, round(float(pair[key].max()), 6)) for pair in draw for key in KEYS) for draw in draws
-    }
+    seen = {tuple((*pair[key].shape, round(float(pair[key].max()), 6)) for pair in draw for key in KEYS) for draw in draws}
     assert len(seen) > 1
     transform.prob = 0.0
     untouched = transform(pair)

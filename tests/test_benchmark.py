@@ -267,9 +267,7 @@ def test_config_runs_from_two_directories(ct_file, tmp_path, inside_bundle):
     command = [sys.executable, "-m", "monai.bundle", "run", "benchmark", *config, "--volume", str(ct_file)]
     command += ["--regimes", "['R1']", "--cases", "1", "--methods", "['identity','centres']", "--output_dir", str(out)]
     where = ROOT / "quiz_bundle" if inside_bundle else ROOT
-    done = subprocess.run(
-        command, cwd=where, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    done = subprocess.run(command, cwd=where, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     assert len(read(out / "cases.csv")) == 2
     assert "| R1 | centres | 1 |" in (out / "summary.md").read_text()

@@ -191,7 +191,7 @@ def test_names_of_cases():
 
 def test_messages_without_paths():
     inputs = {"fixed": "/w/j d/ct.nii.gz", "landmarks": ["/w/a.csv", "b.csv"], "moving": None, "output_dir": "out"}
-    told = "/w/j d/ct.nii.gz: found without a.csv and b.csv in out (ct.nii.gz), see /home/x/y; xb.csv."
+    told = "/w/j d/ct.nii.gz: found without a.csv and b.csv in out (ct.nii.gz), see /srv/x/y; xb.csv."
     assert without_paths(told, inputs) == (
         "fixed: found without landmarks and landmarks in output_dir (fixed), see ... xb.csv."
     )

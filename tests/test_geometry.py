@@ -97,9 +97,7 @@ def test_lps_matrix_moves_lps_points_as_the_ras_matrix_moves_ras_points(affine, 
 
 def test_grid_affine_is_centred():
     affine = geometry.grid_affine(2.5, (4, 5, 6), [10.0, -20.0, 30.0])
-    torch.testing.assert_close(
-        geometry.centre_mm(affine, (4, 5, 6)), torch.tensor([10.0, -20.0, 30.0], dtype=torch.float64)
-    )
+    torch.testing.assert_close(geometry.centre_mm(affine, (4, 5, 6)), torch.tensor([10.0, -20.0, 30.0], dtype=torch.float64))
     assert geometry.spacing_of(affine).tolist() == [2.5, 2.5, 2.5]
 
 

@@ -125,9 +125,7 @@ def test_wild_painting_is_painted_too(pelvis):
 def test_cavity_lies_between_the_walls_and_holds_organs(pelvis, painted):
     labels, mask = (to_orientation_ras(volume)[0].numpy() for volume in pelvis)
     zoom = np.repeat(np.repeat(np.repeat(labels, 3, 0), 3, 1), 4, 2)[::3, ::3, ::3]  # 3 mm isotropic
-    scene = Scene(
-        np.zeros(zoom.shape, np.float32), zoom, zoom > 0, 3.0, RandomState(0), 50.0, -100.0, np.zeros(zoom.shape)
-    )
+    scene = Scene(np.zeros(zoom.shape, np.float32), zoom, zoom > 0, 3.0, RandomState(0), 50.0, -100.0, np.zeros(zoom.shape))
     marks = find_marks(scene)
     assert marks.promontory[2] > marks.tip[2] + 60
     assert marks.symphysis[1] > marks.tip[1] + 80  # RAS: the pubis is in front

@@ -117,11 +117,7 @@ class Wing:
         thick = thick + 6.5 * torch.sigmoid((-46 - patch.y) / 9) + 6 * torch.sigmoid((38 - patch.z) / 7)
         flat = across.abs() - thick
         flat, edge = flat + 3, edge + 3  # a rounded rim
-        return (
-            (flat.clamp_min(0).square() + edge.clamp_min(0).square()).sqrt()
-            + torch.maximum(flat, edge).clamp_max(0)
-            - 3
-        )
+        return (flat.clamp_min(0).square() + edge.clamp_min(0).square()).sqrt() + torch.maximum(flat, edge).clamp_max(0) - 3
 
 
 def bent_sheet(sheet: np.ndarray, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -283,9 +279,7 @@ def sacrum(rng: np.random.Generator, density: float) -> list[Layer]:
     for i in (0, 1, 2):
         middle = (p[i] + p[i + 1]) / 2
         out = 23 - 2.5 * i
-        holes += [
-            Cone(middle + [s * out, 14, 6], middle + [s * (out + 3), -20, -10], 3.8 - 0.4 * i, 3.4) for s in (1, -1)
-        ]
+        holes += [Cone(middle + [s * out, 14, 6], middle + [s * (out + 3), -20, -10], 3.8 - 0.4 * i, 3.4) for s in (1, -1)]
     canal = tube(p[:4] + [0, -17, -3] * np.array([[1.0], [0.95], [0.75], [0.7]]), (8, 6, 4, 2), (1.3, 0.8, 1))
     discs = [
         Drum(

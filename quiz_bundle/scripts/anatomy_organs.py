@@ -212,9 +212,7 @@ def upper_organs(rng: np.random.Generator) -> list[Layer]:
     for side in (1, -1):
         lung = Ellipsoid((side * 64, -16, 408), (62, 92, 122), 0, -side * 0.12)
         floor = Block((-200, -200, 326), (200, 200, 620))
-        layers.append(
-            Layer([lung], rng.uniform(-870, -800), 25, cuts=[domes[side]], keep=[floor], clip=[("fascia", 16.0)])
-        )
+        layers.append(Layer([lung], rng.uniform(-870, -800), 25, cuts=[domes[side]], keep=[floor], clip=[("fascia", 16.0)]))
     layers += [
         Layer([Cone((0, 0, 505), (0, 6, 410), 22, 32, (1, 1.3, 1))], -80, 15),
         Layer([Ellipsoid((-22, 28, 416), (56, 42, 52), 0.3, 0.4)], 42, 8),

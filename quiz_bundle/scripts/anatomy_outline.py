@@ -50,9 +50,7 @@ class Outline:
 
     def __init__(self, rng: np.random.Generator) -> None:
         fat = float(np.clip(rng.gamma(3.0, 0.33), 0.25, 2.4))
-        self.front, self.side, self.back = (
-            fat * v * rng.uniform(0.8, 1.25) + c for v, c in ((17, 5), (19, 6), (21, 7))
-        )
+        self.front, self.side, self.back = (fat * v * rng.uniform(0.8, 1.25) + c for v, c in ((17, 5), (19, 6), (21, 7)))
         paunch = float(rng.uniform(-8, 14) + 16 * (fat - 0.8))
         hips = rng.uniform(-4, 8)
         self.flat = -(107 + 0.45 * self.back)  # the couch presses the back flat here

@@ -31,9 +31,7 @@ SPINE = (
 )
 
 
-def vertebra(
-    rng: np.random.Generator, index: int, centre: np.ndarray, tip: float, height: float, density: float
-) -> Layer:
+def vertebra(rng: np.random.Generator, index: int, centre: np.ndarray, tip: float, height: float, density: float) -> Layer:
     """One vertebra; ``index`` counts from L5 (0) upwards, T12 is 5; ``tip`` is the forward lean in radians."""
     lumbar = index < 5
     size = 1.0 if lumbar else max(0.62, 0.93 - 0.035 * (index - 5))
@@ -81,9 +79,7 @@ def spine(rng: np.random.Generator, density: float) -> tuple[list[Layer], np.nda
         layers.append(vertebra(rng, i, centre, -tip, height, density + rng.normal(0, 12)))
         disc = (centre + behind) / 2 if i else (centre + low) / 2 + [0, 2, -1]
         size = 1.0 if i < 5 else max(0.62, 0.95 - 0.035 * (i - 5))
-        layers.append(
-            Layer([Drum(tuple(disc), (24 * size, 17 * size), float(gap) * 0.27, tip if i else tip - 0.2)], 85, 10)
-        )
+        layers.append(Layer([Drum(tuple(disc), (24 * size, 17 * size), float(gap) * 0.27, tip if i else tip - 0.2)], 85, 10))
     sac = chain[: len(layers) // 2 + 1] + [0, -26, 0]
     sac[0] = sac[0] + [0, 2, 0]
     layers.append(Layer(tube(sac, [8.5] * len(sac), (1.15, 0.9, 1)), 28, 8))
@@ -107,9 +103,7 @@ def ribs(rng: np.random.Generator, ring: Callable, chain: np.ndarray, density: f
             t = np.linspace(0, reach, 9)
             course = ring(np.radians(-70 + 128 * t), centre[2] - 4 - drop * t + rng.normal(0, 1), 9.0) * [side, 1, 1]
             line = np.concatenate([centre[None] + [side * 20, -22, 0], course])
-            layers.append(
-                Layer(tube(line, [5.0] * len(line), (0.8, 0.8, 1.3)), density - 40, 20, 0, density + 420, 1.6)
-            )
+            layers.append(Layer(tube(line, [5.0] * len(line), (0.8, 0.8, 1.3)), density - 40, 20, 0, density + 420, 1.6))
             if reach == 1.0:
                 front = ring(np.radians(np.array([82.0])), np.array([max(centre[2] - drop + 15, 330)]), 11.0)[0] * [
                     side,
@@ -129,8 +123,6 @@ def ribs(rng: np.random.Generator, ring: Callable, chain: np.ndarray, density: f
                 density + 700,
                 2.0,
             ),
-            Layer(
-                [Ellipsoid((side * 92, -86, 430), (44, 5, 66), 0.1, side * 0.45)], density, 20, 0, density + 500, 1.6
-            ),
+            Layer([Ellipsoid((side * 92, -86, 430), (44, 5, 66), 0.1, side * 0.45)], density, 20, 0, density + 500, 1.6),
         ]
     return layers

@@ -123,5 +123,3 @@ def make_cbct(volume: Tensor, spacing: float, random: np.random.RandomState) -> 
 def vary_hu(volume: Tensor, random: np.random.RandomState) -> Tensor:
     """Small scanner differences: a few per cent of scale and some HU of offset."""
     return (volume + 1000) * random.uniform(0.96, 1.04) - 1000 + random.uniform(-15, 15)
-
-

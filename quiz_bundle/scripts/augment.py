@@ -95,9 +95,7 @@ class _RandContentd(RandomizableTransform, MapTransform):
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, prob)
-        self.points_keys = (
-            tuple(f"{key}_points" for key in self.keys) if points_keys is None else ensure_tuple(points_keys)
-        )
+        self.points_keys = tuple(f"{key}_points" for key in self.keys) if points_keys is None else ensure_tuple(points_keys)
         if len(self.points_keys) != len(self.keys):
             raise ValueError(f"points_keys: expected one for each of {self.keys}, found {self.points_keys}.")
         self.outside = outside

@@ -37,6 +37,4 @@ class BothWays(nn.Module):
         with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.amp):
             encoded = [self.network.encode(image[:, c : c + 1, :i, :j, :k]) for c, (i, j, k) in enumerate(shapes)]
             joined = self.network.join(*encoded)
-        return tuple(
-            self.network.look_up(joined, ijk_to_grid(queries[:, c], shapes[c]), backward=c == 1) for c in (0, 1)
-        )
+        return tuple(self.network.look_up(joined, ijk_to_grid(queries[:, c], shapes[c]), backward=c == 1) for c in (0, 1))

@@ -121,17 +121,14 @@ def _overlay(
     fixed_grey, moving_grey = fixed_grey[..., None] * in_fixed[..., None], moving_grey[..., None] * in_moving[..., None]
     both = (in_fixed & in_moving)[..., None]
     colour = torch.where(both, fixed_grey * FIXED_COLOUR, 0.75 * fixed_grey) + moving_grey * MOVING_COLOUR
-    alt = (
-        f"{plane.name.capitalize()} cut {words}: fixed scan in blue, moving scan in orange, grey where they agree. "
-        + ("Outlines show the two fields of view." if in_moving.any() else "The moving scan does not reach this cut.")
+    alt = f"{plane.name.capitalize()} cut {words}: fixed scan in blue, moving scan in orange, grey where they agree. " + (
+        "Outlines show the two fields of view." if in_moving.any() else "The moving scan does not reach this cut."
     )
     outlines = ((in_fixed, FIXED_LINE), (in_moving, MOVING_LINE))
     return _photo(colour, step, plane, section, alt, outlines)
 
 
-def _checkerboard(
-    fixed: MetaTensor, moving: MetaTensor, affine: Tensor, plane: Plane, box: Tensor, at: Tensor
-) -> Picture:
+def _checkerboard(fixed: MetaTensor, moving: MetaTensor, affine: Tensor, plane: Plane, box: Tensor, at: Tensor) -> Picture:
     """Squares of the fixed scan, faintly blue, and of the registered moving scan, faintly orange, in turn."""
     points, step = cut_points(plane, box, at)
     fixed_grey, in_fixed = look(fixed, as_affine(fixed.affine), points)
@@ -174,9 +171,7 @@ def _photo(
         linewidth=3,
         path_effects=[withStroke(linewidth=5, foreground="black")],
     )
-    axes.text(
-        14 + length / 2, rows - 23, "50 mm", color="white", fontsize=13, ha="center", va="bottom", path_effects=halo
-    )
+    axes.text(14 + length / 2, rows - 23, "50 mm", color="white", fontsize=13, ha="center", va="bottom", path_effects=halo)
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)
     return Picture(section, plane.name.capitalize(), alt, _jpeg(figure), columns, rows)

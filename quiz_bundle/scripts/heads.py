@@ -119,7 +119,7 @@ class PointerHead(nn.Module):
         place = torch.stack([peak // row, peak % row // column, peak % column], -1)[:, :, None] + self.around
         known = ((place >= 0) & (place < size)).all(-1)
         index = ((place * torch.stack([row, column, torch.ones_like(row)])).sum(-1) * known).flatten(1)
-        local = (attention.gather(2, index.unflatten(1, peak.shape[1:] + known.shape[2:])) * known)
+        local = attention.gather(2, index.unflatten(1, peak.shape[1:] + known.shape[2:])) * known
         mass = local.sum(-1, keepdim=True)
         local = local / mass
         mean = (local[..., None] * (place * self.stride)).sum(2)

@@ -157,12 +157,9 @@ def _overlays(record: Mapping, pictures: Pictures) -> str:
     elif record["fixed_to_moving_ras"] is None:
         blocks.append(("After", "There is no fit, so there is nothing to show.", []))
     else:
-        blocks.append(
-            ("After", "The fitted map takes the moving scan out of the fixed scan’s field: nothing to show.", [])
-        )
+        blocks.append(("After", "The fitted map takes the moving scan out of the fixed scan’s field: nothing to show.", []))
     body = "".join(
-        f'<div class="whole"><h3>{head}</h3><p class="soft">{text}</p>{_row(images)}</div>'
-        for head, text, images in blocks
+        f'<div class="whole"><h3>{head}</h3><p class="soft">{text}</p>{_row(images)}</div>' for head, text, images in blocks
     )
     return f"<section><h2>Before and after</h2>{KEY}{body}</section>"
 
@@ -206,9 +203,7 @@ def _landmarks(record: Mapping) -> str:
     )
     outside = marks.get("outside") or []
     left_out = f"<p>Outside an image and left out: {escape(', '.join(map(str, outside)))}.</p>" if outside else ""
-    table = _table(
-        ("landmark", "TRE, mm"), ((str(r["label"]), _number(r.get("tre_mm"), 2)) for r in errors[:MOST_ROWS])
-    )
+    table = _table(("landmark", "TRE, mm"), ((str(r["label"]), _number(r.get("tre_mm"), 2)) for r in errors[:MOST_ROWS]))
     return f"<section><h2>Landmarks</h2><p>{summary}</p>{left_out}{table}</section>"
 
 
@@ -216,9 +211,7 @@ def _answers(answers: Answers | None) -> str:
     if answers is None:
         return ""
     rows = []
-    columns = zip(
-        answers.labels, answers.asked_mm, answers.answer_mm, answers.confidence, answers.rigid_mm, strict=True
-    )
+    columns = zip(answers.labels, answers.asked_mm, answers.answer_mm, answers.confidence, answers.rigid_mm, strict=True)
     for label, asked, answer, confidence, rigid in columns:
         found = bool(answer.isfinite().all())
         rigid_text = _triple(rigid.tolist()) if rigid.isfinite().all() else "–"

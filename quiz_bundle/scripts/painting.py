@@ -41,9 +41,7 @@ WORK_MM = 2.0
 OUTSIDE_HU = -1000.0
 
 
-def load_painting(
-    label_file: str | Path, mask_file: str | Path | None, seed: int, spacing: float = WORK_MM
-) -> MetaTensor:
+def load_painting(label_file: str | Path, mask_file: str | Path | None, seed: int, spacing: float = WORK_MM) -> MetaTensor:
     """Read a label map and body mask and paint them: HU (1, I, J, K) on an isotropic RAS grid around the body.
 
     Args:

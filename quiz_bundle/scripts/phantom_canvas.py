@@ -78,9 +78,7 @@ class Canvas:
         middle = self._inverse @ ((low + high) / 2 - self._start)
         half = self._grow @ ((high - low) / 2 + self._off)
         first, last = np.ceil(middle - half).astype(int), np.floor(middle + half).astype(int) + 1
-        box = tuple(
-            slice(max(int(a), w.start), min(int(b), w.stop)) for a, b, w in zip(first, last, whole, strict=True)
-        )
+        box = tuple(slice(max(int(a), w.start), min(int(b), w.stop)) for a, b, w in zip(first, last, whole, strict=True))
         count = math.prod(max(s.stop - s.start, 0) for s in box)
         if not count:
             return None

@@ -209,7 +209,5 @@ def draw_motion(rng, scale: tuple[float, float, float], amount: float = 1.0) -> 
     ]
     for _ in range(6):
         centre = (uniform(-65, 65), uniform(28, 50), uniform(95, 215))
-        motions.append(
-            Swirl(**ball(centre, (46, 34, 46)), axis=int(rng.integers(3)), angle=amount * uniform(-0.8, 0.8))
-        )
+        motions.append(Swirl(**ball(centre, (46, 34, 46)), axis=int(rng.integers(3)), angle=amount * uniform(-0.8, 0.8)))
     return motions

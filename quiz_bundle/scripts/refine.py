@@ -119,9 +119,7 @@ def _ascend(
     to_grid, image, limit = _to_grid(fixed), fixed.as_tensor()[None], _limit(fixed)
     offsets = (at - middle).float()
     parameters = torch.zeros(6, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [parameters], lr=1.0, max_iter=steps, line_search_fn="strong_wolfe", tolerance_change=1e-6
-    )
+    optimizer = torch.optim.LBFGS([parameters], lr=1.0, max_iter=steps, line_search_fn="strong_wolfe", tolerance_change=1e-6)
 
     def loss() -> Tensor:
         rotation = rotation_matrix(parameters[:3] * 10 / arm)

@@ -247,9 +247,7 @@ def final_fit(found: Fit, options: Options, fixed_region: MetaTensor | None) -> 
     if fixed_region is not None:
         threshold = options.search.threshold * found.spacing
         matches = select(matches, in_region(matches.fixed_mm, fixed_region))
-        transform = polish(
-            transform, matches.fixed_mm, matches.moving_mm, matches.confidence, options.search.reach
-        )
+        transform = polish(transform, matches.fixed_mm, matches.moving_mm, matches.confidence, options.search.reach)
         matches = mark_inliers(matches, transform, threshold)
         start = transform
     if options.transform == "translation":

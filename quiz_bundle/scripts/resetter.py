@@ -36,9 +36,7 @@ class RigidResetter(nn.Module):
         if mode not in ("translation", "rigid"):
             raise ValueError(f"resetter mode: expected 'translation' or 'rigid', found {mode!r}.")
         if robust_steps < 0 or scale_mm <= 0:
-            raise ValueError(
-                f"resetter: expected robust_steps >= 0 and scale_mm > 0, found {robust_steps} and {scale_mm}."
-            )
+            raise ValueError(f"resetter: expected robust_steps >= 0 and scale_mm > 0, found {robust_steps} and {scale_mm}.")
         self.mode, self.robust_steps, self.scale_mm = mode, robust_steps, scale_mm
 
     def forward(self, queries_mm: Tensor, answers_mm: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -103,8 +101,7 @@ def fit_rigid_smooth(source_mm: Tensor, target_mm: Tensor, weights: Tensor) -> T
             rotation[solid] = fit_rigid(source_mm[solid], target_mm[solid], weights[solid])[..., :3, :3]
         stretch = torch.where(solid[:, None, None], rotation.transpose(-1, -2) @ covariance, eye)  # symmetric here
         stiffness = (
-            stretch.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None] * eye
-            - (stretch + stretch.transpose(-1, -2)) / 2
+            stretch.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None] * eye - (stretch + stretch.transpose(-1, -2)) / 2
         )
         # Mirrored or nearly collinear answers leave an axis about which the fit is indifferent: no gradient along it.
         inverse = torch.linalg.pinv(stiffness, rtol=1e-6, hermitian=True) * solid[..., None, None]
@@ -161,8 +158,6 @@ def _positions_grid(
 ) -> Tensor:
     """Where each reference voxel falls in the search image's grid frame (B or 1, I * J * K, 3), float64."""
     matrix = matrix.as_subclass(Tensor).double()
-    to_search_ijk = (
-        torch.linalg.inv(as_affine(search_affine)).to(matrix) @ matrix @ as_affine(reference_affine).to(matrix)
-    )
+    to_search_ijk = torch.linalg.inv(as_affine(search_affine)).to(matrix) @ matrix @ as_affine(reference_affine).to(matrix)
     lattice = lattice_ijk(reference_shape).to(matrix.device)
     return ijk_to_grid(apply_affine(to_search_ijk.reshape(-1, 4, 4), lattice), search_shape)

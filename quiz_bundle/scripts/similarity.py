@@ -82,9 +82,7 @@ def global_ncc(a: Tensor, b: Tensor, weights: Tensor | None = None) -> Tensor:
         ValueError: the samples differ in shape.
     """
     if a.shape != b.shape or a.ndim != 2:
-        raise ValueError(
-            f"global NCC: expected two (B, N) sets of values, found {tuple(a.shape)} and {tuple(b.shape)}."
-        )
+        raise ValueError(f"global NCC: expected two (B, N) sets of values, found {tuple(a.shape)} and {tuple(b.shape)}.")
     a, b = _plain(a), _plain(b)
     weights = torch.ones_like(a) if weights is None else weights.to(a)
     weights = weights / weights.sum(1, keepdim=True).clamp_min(1e-12)

@@ -276,4 +276,3 @@ def correspondences(pair: SyntheticPair, count: int, random: np.random.RandomSta
         torch.cat([pair.motion(from_moving), from_fixed]),
         torch.cat([from_moving, pair.motion.inverse(from_fixed)]),
     )
-

@@ -193,9 +193,7 @@ def _sample_straight(
     return result.contiguous()
 
 
-def _sample_oblique(
-    data: Tensor, to_data: Tensor, far: Tensor, shape: tuple[int, ...], mode: str, outside: float
-) -> Tensor:
+def _sample_oblique(data: Tensor, to_data: Tensor, far: Tensor, shape: tuple[int, ...], mode: str, outside: float) -> Tensor:
     """Sample (1, 1, I, J, K) anywhere, slab by slab to bound the memory of the point grid."""
     size = torch.tensor(data.shape[2:], dtype=torch.float64)
     to_grid, far = to_data.clone(), (far + 0.5) * 2 / size - 1
