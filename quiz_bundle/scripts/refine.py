@@ -8,7 +8,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from .geometry import apply_affine, as_affine, inside, sample, spacing_of
+from .geometry import apply_affine, grid_from_mm, inside, sample, spacing_of
 from .rigid import RigidTransform, rotation_matrix
 from .similarity import global_ncc
 from .volumes import resample, standard_grid
@@ -74,15 +74,6 @@ def _at(volume: MetaTensor, spacing: float) -> MetaTensor:
     return resample(volume, *standard_grid(volume, spacing), outside=0.0)
 
 
-def _to_grid(volume: MetaTensor) -> Tensor:
-    """Matrix (4, 4) from RAS mm to the volume's grid."""
-    size = torch.tensor(volume.shape[1:], dtype=torch.float64)
-    matrix = torch.linalg.inv(as_affine(volume.affine))
-    matrix[:3] *= 2 / size[:, None]
-    matrix[:3, 3] += 1 / size - 1
-    return matrix
-
-
 def _limit(volume: MetaTensor) -> Tensor:
     """Largest grid coordinates (3,) one voxel within the faces: nearer to them, the outermost values repeat."""
     return 1 - 2 / torch.tensor(volume.shape[1:], dtype=torch.float32)
@@ -90,7 +81,7 @@ def _limit(volume: MetaTensor) -> Tensor:
 
 def _values(volume: MetaTensor, points_mm: Tensor) -> Tensor:
     """Intensities (1, N) at points (N, 3) in mm."""
-    grid = apply_affine(_to_grid(volume), points_mm).float()
+    grid = apply_affine(grid_from_mm(volume.affine, volume.shape[1:]), points_mm).float()
     return sample(volume.as_tensor()[None], grid[None], "bilinear", "border")[:, 0]
 
 
@@ -110,13 +101,13 @@ def _ascend(
     """
     shape = groups_mm.shape[:2]
     points_mm = groups_mm.reshape(-1, 3)
-    known = (apply_affine(_to_grid(moving), points_mm).abs() <= _limit(moving)).all(-1)
+    known = (apply_affine(grid_from_mm(moving.affine, moving.shape[1:]), points_mm).abs() <= _limit(moving)).all(-1)
     wanted = _values(moving, points_mm).reshape(shape)
     contrast = wanted.std(1).clamp_min(0.02).sqrt()
     at = backward(points_mm)
     middle = at.mean(0)
     arm = float((at - middle).norm(dim=-1).mean().clamp_min(1.0))  # makes a turn and a shift of one unit equally far
-    to_grid, image, limit = _to_grid(fixed), fixed.as_tensor()[None], _limit(fixed)
+    to_grid, image, limit = grid_from_mm(fixed.affine, fixed.shape[1:]), fixed.as_tensor()[None], _limit(fixed)
     offsets = (at - middle).float()
     parameters = torch.zeros(6, requires_grad=True)
     optimizer = torch.optim.LBFGS([parameters], lr=1.0, max_iter=steps, line_search_fn="strong_wolfe", tolerance_change=1e-6)

@@ -16,7 +16,18 @@ from torch import Tensor
 
 from . import appearance
 from .deformation import SmoothDeformation
-from .geometry import apply_affine, as_affine, as_points, centre_mm, grid_affine, ijk_to_mm, lattice_ijk, sample, spacing_of
+from .geometry import (
+    apply_affine,
+    as_affine,
+    as_points,
+    centre_mm,
+    grid_affine,
+    grid_from_mm,
+    ijk_to_mm,
+    lattice_ijk,
+    sample,
+    spacing_of,
+)
 from .rigid import RigidTransform, rotation_matrix
 from .volumes import body_mask, resample, standard_grid
 
@@ -141,10 +152,7 @@ class SyntheticPair:
 
 def render(volume: MetaTensor, points_mm: Tensor, shape: Sequence[int]) -> Tensor:
     """Interpolate a HU volume (1, I, J, K) at points (N, 3) in mm, N = product of ``shape``; air outside; float32."""
-    inverse = torch.linalg.inv(as_affine(volume.affine))
-    size = torch.tensor(volume.shape[1:], dtype=torch.float64)
-    to_grid = torch.diag(torch.cat([2 / size, torch.ones(1, dtype=torch.float64)])) @ inverse
-    to_grid[:3, 3] += 1 / size - 1
+    to_grid = grid_from_mm(volume.affine, volume.shape[1:])
     where = apply_affine(to_grid, points_mm.to(torch.float32))
     values = sample(volume.as_tensor()[None] - AIR, where[None])
     return values.reshape(tuple(shape)) + AIR
