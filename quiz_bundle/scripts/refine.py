@@ -14,6 +14,7 @@ from .similarity import global_ncc
 from .volumes import resample, standard_grid
 
 PATCH_STEP_MM = 4.0  # patches are 5 x 5 x 5 points, 16 mm wide
+LEAST_CONTRAST = 0.02  # standard deviation that a flat patch counts with
 
 
 def refine_rigid(
@@ -52,9 +53,13 @@ def refine_rigid(
         pair = [_at(v, spacing) for v in (fixed, moving)]
         backward, reached = _ascend(backward, *pair, points_mm[None], steps)
     if patches:
-        lattice = torch.cartesian_prod(*[torch.arange(-2, 3, dtype=torch.float64) * PATCH_STEP_MM] * 3)
-        backward, _ = _ascend(backward, *pair, points_mm[:patches, None] + lattice, steps)
+        backward, _ = _ascend(backward, *pair, patches_at(points_mm[:patches]), steps)
     return backward.inverse(), reached
+
+
+def patches_at(middles_mm: Tensor) -> Tensor:
+    """Points (P, 125, 3) of the patches round P middles (P, 3), mm."""
+    return middles_mm[:, None] + torch.cartesian_prod(*[torch.arange(-2, 3, dtype=torch.float64) * PATCH_STEP_MM] * 3)
 
 
 def correlation(transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor, points_mm: Tensor) -> float:
@@ -65,6 +70,33 @@ def correlation(transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor
     if weight.sum() < 100:
         return -1.0
     return float(global_ncc(_values(fixed, seen), values, weight[None].float())[0])
+
+
+def local_correlation(
+    transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor, least: float = 0.5
+) -> float:
+    """Correlation within small patches round moving points under a fixed-to-moving map: what shading cannot spoil.
+
+    Args:
+        transform: fixed to moving, RAS mm.
+        fixed, moving: standardised volumes (1, I, J, K).
+        middles_mm: (P, 3) middles of the patches, RAS mm in the moving volume.
+        least: share of a patch that has to lie in both fields.
+
+    Returns:
+        Mean over the patches, each counted by its contrast as ``refine_rigid`` does; -1 where no patch counts.
+    """
+    groups = patches_at(middles_mm)
+    shape = groups.shape[:2]
+    points = groups.reshape(-1, 3)
+    at = transform.inverse()(points)
+    seen = (inside(at, fixed.affine, fixed.shape[1:]) & inside(points, moving.affine, moving.shape[1:])).float().reshape(shape)
+    wanted = _values(moving, points).reshape(shape)
+    weight = wanted.std(1).clamp_min(LEAST_CONTRAST).sqrt() * (seen.mean(1) >= least)
+    if not weight.any():
+        return -1.0
+    ncc = global_ncc(_values(fixed, at).reshape(shape), wanted, seen)
+    return float((ncc * weight).sum() / weight.sum())
 
 
 def _at(volume: MetaTensor, spacing: float) -> MetaTensor:
@@ -103,7 +135,7 @@ def _ascend(
     points_mm = groups_mm.reshape(-1, 3)
     known = (apply_affine(grid_from_mm(moving.affine, moving.shape[1:]), points_mm).abs() <= _limit(moving)).all(-1)
     wanted = _values(moving, points_mm).reshape(shape)
-    contrast = wanted.std(1).clamp_min(0.02).sqrt()
+    contrast = wanted.std(1).clamp_min(LEAST_CONTRAST).sqrt()
     at = backward(points_mm)
     middle = at.mean(0)
     arm = float((at - middle).norm(dim=-1).mean().clamp_min(1.0))  # makes a turn and a shift of one unit equally far
