@@ -14,9 +14,12 @@ from .result import Verdict
 from .rigid import RigidTransform, residual_mm
 from .search import Fit
 
-# Read off 70 pairs of known truth and unrelated pairs; how, and what it is worth, is in docs/README.md under Trust.
-LOST_BELOW, LOST_WIDTH = 0.955, 0.02  # support at which right and lost are equally likely, and how sharply that turns
-LOST_MM = 60.0  # what a lost registration is off by, roughly
+# Fitted to pairs of known truth and unrelated pairs; how, and what it is worth, is in docs/README.md under Trust.
+LOST_ODDS = (9.0, -24.0, -4.0)  # log odds to be lost: constant, times the local correlation, times the inlier ratio
+RIGHT_LOG_MM = (2.27, 0.59)  # log of a right map's error: constant, times the log of what the local correlation leaves
+RIGHT_BAND = (0.72, 1.42)  # a right map's error over the expected one, 5 % and 95 %
+LOST_MM, LOST_BAND_MM = 60.0, (12.0, 400.0)  # what a lost registration is off by, roughly
+CERTAIN = 0.05  # chance below which the other outcome is left out of the band
 WORST_MM = 10.0  # expected error that is still accepted
 VOTE_MM = 24.0  # a coarse match within this distance of the map votes for it: one coarse token
 
@@ -31,8 +34,7 @@ class Evidence:
         votes: coarse matches, found without any idea where to look, that agree with the map.
         vote_share: their share of the coarse matches that passed the filters.
         spread_mm: second largest standard deviation of the inliers' places: matches on a line fix no turn.
-        disagreement_mm: mean distance over the body between the map and the one that the matches alone give.
-        correlation: of the intensities under the map, [-1, 1].
+        correlation: of the intensities under the map within small patches, [-1, 1].
         overlap: fraction of the moving field inside the fixed one.
     """
 
@@ -41,7 +43,6 @@ class Evidence:
     votes: int
     vote_share: float
     spread_mm: float
-    disagreement_mm: float
     correlation: float
     overlap: float
 
@@ -58,28 +59,24 @@ def gather(
     found: Fit,
     fixed: MetaTensor,
     moving: MetaTensor,
-    points_mm: Tensor,
     correlation: float,
 ) -> Evidence:
     """Collect the evidence for a map.
 
     Args:
         transform: fixed to moving, the one to be judged.
-        found: matches with the inliers of that map marked, and the map that they alone give.
+        found: matches with the inliers of that map marked.
         fixed, moving: the scans, for their fields.
-        points_mm: (N, 3) body points of the moving scan.
-        correlation: of the intensities under the map.
+        correlation: of the intensities under the map within small patches.
     """
     inlier, votes = found.matches.inlier, found.votes
     agree = residual_mm(transform, votes.fixed_mm, votes.moving_mm) <= VOTE_MM
-    apart = (transform.inverse()(points_mm) - found.transform.inverse()(points_mm)).norm(dim=-1)
     return Evidence(
         inliers=int(inlier.sum()),
         inlier_ratio=float(inlier.double().mean()) if len(inlier) else 0.0,
         votes=int(agree.sum()),
         vote_share=float(agree.double().mean()) if len(agree) else 0.0,
         spread_mm=_second_spread(found.matches.fixed_mm[inlier]),
-        disagreement_mm=float(apart.mean()) if len(apart) else math.inf,
         correlation=correlation,
         overlap=overlap_fraction(transform, fixed, moving),
     )
@@ -97,11 +94,13 @@ def expected_tre(evidence: Evidence) -> tuple[float, tuple[float, float]]:
     A mixture of "right" and "lost". The chance to be lost falls with the correlation and with the share of the matches that
     agree; the error of a right map grows with what the correlation leaves unexplained.
     """
-    support = evidence.correlation + 0.7 * evidence.inlier_ratio
-    lost = 1 / (1 + math.exp(max(-50.0, min((support - LOST_BELOW) / LOST_WIDTH, 50.0))))
-    right = math.exp(1.08 + 2.63 * (1 - evidence.correlation))
-    expected = (1 - lost) * right + lost * LOST_MM
-    return expected, (0.6 * right, 1.45 * right if lost < 0.05 else 5 * LOST_MM)
+    constant, per_correlation, per_ratio = LOST_ODDS
+    odds = constant + per_correlation * evidence.correlation + per_ratio * evidence.inlier_ratio
+    lost = 1 / (1 + math.exp(-max(-50.0, min(odds, 50.0))))
+    right = math.exp(RIGHT_LOG_MM[0] + RIGHT_LOG_MM[1] * math.log(1 - min(evidence.correlation, 0.999)))
+    low = RIGHT_BAND[0] * right if lost < 1 - CERTAIN else LOST_BAND_MM[0]
+    high = RIGHT_BAND[1] * right if lost < CERTAIN else LOST_BAND_MM[1]
+    return (1 - lost) * right + lost * LOST_MM, (low, high)
 
 
 def assess(evidence: Evidence) -> Verdict:
@@ -118,8 +117,8 @@ def assess(evidence: Evidence) -> Verdict:
     if expected > WORST_MM:
         close, free = (f"{100 * share:.0f} %" for share in (evidence.inlier_ratio, evidence.vote_share))
         reasons.append(
-            f"The place is doubtful: the intensities correlate with {evidence.correlation:.2f}, {close} of the matches "
-            f"agree, and {free} of those that were found without a starting place; the expected error is "
+            f"The place is doubtful: patch by patch the intensities correlate with {evidence.correlation:.2f}, {close} of the "
+            f"matches agree, and {free} of those that were found without a starting place; the expected error is "
             f"{expected:.0f} mm, more than {WORST_MM:.0f} mm is not accepted."
         )
     return Verdict(not reasons, reasons, expected, band, evidence.overlap)

@@ -13,7 +13,7 @@ from .geometry import inside
 from .matcher import Matcher
 from .network import QuizNet
 from .queries import ask, believable, join, no_matches, select
-from .refine import correlation, refine_rigid
+from .refine import correlation, local_correlation, refine_rigid
 from .result import Matches
 from .rigid import RigidTransform, consensus, fit_rigid, fit_robust, polish, residual_mm
 from .sweep import sweep
@@ -39,6 +39,7 @@ class SearchSettings:
         nominees: different maps of the coarse matches that are tried on the intensities.
         hypotheses: random triples behind them.
         trial_points, trial_steps: body points and L-BFGS steps of each trial.
+        trial_patches: small patches in which its outcome is judged.
         unanimous: share of the coarse matches that one map has to win before intensities cannot overrule it.
         least_votes: number of coarse matches below which they overrule nothing.
         dissent: factor by which a map may worsen the median distance of unanimous matches.
@@ -63,6 +64,7 @@ class SearchSettings:
     hypotheses: int = 2048
     trial_points: int = 4000
     trial_steps: int = 6
+    trial_patches: int = 400
     unanimous: float = 0.9
     least_votes: int = 200
     dissent: float = 1.1
@@ -269,9 +271,14 @@ def overruled(
 def trial(
     transform: RigidTransform, pair: Sequence[MetaTensor], points_mm: Tensor, settings: SearchSettings
 ) -> tuple[RigidTransform, float]:
-    """A map after a short refinement on the coarse pair, and the correlation that it reaches."""
+    """A map after a short refinement on the coarse pair, and the correlation within small patches that it reaches.
+
+    The correlation over the whole body has the wider slopes to climb, but bone on bone and skin on skin satisfy it in many
+    places; patch by patch only the right place does.
+    """
     levels = (settings.coarse_spacing,)
-    return refine_rigid(transform, *pair, points_mm, levels=levels, steps=settings.trial_steps)
+    refined, _ = refine_rigid(transform, *pair, points_mm, levels=levels, steps=settings.trial_steps)
+    return refined, local_correlation(refined, *pair, points_mm[: settings.trial_patches])
 
 
 def fit_near(fit: Fit, place: RigidTransform, settings: SearchSettings) -> Fit:
