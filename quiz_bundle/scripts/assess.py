@@ -117,8 +117,8 @@ def assess(evidence: Evidence) -> Verdict:
     if expected > WORST_MM:
         close, free = (f"{100 * share:.0f} %" for share in (evidence.inlier_ratio, evidence.vote_share))
         reasons.append(
-            f"The place is doubtful: patch by patch the intensities correlate with {evidence.correlation:.2f}, {close} of the "
-            f"matches agree, and {free} of those that were found without a starting place; the expected error is "
+            f"The place is doubtful: patch by patch the intensities correlate with {evidence.correlation:.2f}, {close} of "
+            f"the matches agree, and {free} of those that were found without a starting place; the expected error is "
             f"{expected:.0f} mm, more than {WORST_MM:.0f} mm is not accepted."
         )
     return Verdict(not reasons, reasons, expected, band, evidence.overlap)

@@ -44,9 +44,9 @@ class SearchSettings:
         least_votes: number of coarse matches below which they overrule nothing.
         dissent: factor by which a map may worsen the median distance of unanimous matches.
         gain: factor by which it has to lower what the correlation leaves unexplained to be believed all the same.
+        certain: correlation from which on no further nominee is tried.
         convincing: correlation below which a sweep of starts is tried besides.
         slips, turns: steps along the body and turns in degrees at which the best place is tried again.
-        apart: mean distance over the body from which on two places are different ones.
         tolerance: correlation that a closer pass may lose before it is taken for a mistake.
     """
 
@@ -69,10 +69,10 @@ class SearchSettings:
     least_votes: int = 200
     dissent: float = 1.1
     gain: float = 1.3
-    convincing: float = 0.7
+    certain: float = 0.6
+    convincing: float = 0.45
     slips: Sequence[float] = (-35.0, -20.0, 20.0, 35.0)
     turns: Sequence[float] = (-15.0, 15.0)
-    apart: float = 15.0
     tolerance: float = 0.05
 
 
@@ -88,8 +88,6 @@ class Fit:
             fit marked.
         asked: number of matches before the filters.
         spacing: voxel size of the pass they come from, mm.
-        reached: correlation under ``start`` at the coarse spacing, [-1, 1].
-        rival: the best that any other place came to, [-1, 1]; -1 if nothing else was left.
     """
 
     transform: RigidTransform | None
@@ -98,8 +96,6 @@ class Fit:
     votes: Matches
     asked: int
     spacing: float
-    reached: float = -1.0
-    rival: float = -1.0
 
 
 def fit_matches(
@@ -147,10 +143,9 @@ def search(
     fit = fit_found(found, settings.coarse_spacing, settings, generator)
     votes = fit.matches
     points = ask(coarse[1], settings.trial_points, generator)
-    place, reached, rival = nominate(fit, coarse, points, settings, generator)
+    place, reached = nominate(fit, coarse, points, settings, generator)
     if place is None:
         return fit
-    fit = replace(fit, reached=reached, rival=rival)
     if overruled(place, votes, coarse, points, settings):
         return replace(fit, start=fit.transform)
     fit = fit_near(fit, place, settings)
@@ -163,7 +158,7 @@ def search(
         if score < reached - settings.tolerance:  # the closer look led elsewhere: take it for a mistake
             break
         fit, place, reached = closer, better, score
-    return replace(fit, start=place, votes=votes, reached=reached, rival=rival)
+    return replace(fit, start=place, votes=votes)
 
 
 def look_closer(
@@ -197,14 +192,14 @@ def fit_found(found: Matches, spacing: float, settings: SearchSettings, generato
 
 def nominate(
     fit: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, settings: SearchSettings, generator: torch.Generator
-) -> tuple[RigidTransform | None, float, float]:
-    """Where the scans correlate best after a short refinement; None without any candidate.
+) -> tuple[RigidTransform | None, float]:
+    """Where the scans correlate best patch by patch after a short refinement; None without any candidate.
 
     The candidates are the maps that parts of the matches agree on; where none of them convinces, a sweep adds more. The
     spine repeats itself, and a body turned a little looks much the same, so the best one's neighbours are tried too.
 
     Returns:
-        The place, the correlation that it reaches, and the correlation of the best place elsewhere (-1 without one).
+        The place, and the correlation that it reaches.
     """
     matches, nominees = fit.matches, []
     if fit.transform is not None:
@@ -217,17 +212,18 @@ def nominate(
             generator=generator,
             keep=settings.nominees,
         )
-    tried = [trial(nominee, pair, points_mm, settings) for nominee in nominees]
+    tried = []
+    for nominee in nominees:
+        tried.append(trial(nominee, pair, points_mm, settings))
+        if tried[-1][1] >= settings.certain:
+            break
     if max((score for _, score in tried), default=-1.0) < settings.convincing:
         tried += [trial(nominee, pair, points_mm, settings) for nominee in sweep(pair, points_mm)]
     if not tried:
-        return None, -1.0, -1.0
+        return None, -1.0
     best, _ = max(tried, key=lambda one: one[1])
     tried += [trial(other, pair, points_mm, settings) for other in neighbours(best, points_mm, settings)]
-    best, reached = max(tried, key=lambda one: one[1])
-    at = best.inverse()(points_mm)
-    rivals = [score for other, score in tried if (other.inverse()(points_mm) - at).norm(dim=-1).mean() > settings.apart]
-    return best, reached, max(rivals, default=-1.0)
+    return max(tried, key=lambda one: one[1])
 
 
 def neighbours(transform: RigidTransform, points_mm: Tensor, settings: SearchSettings) -> list[RigidTransform]:

@@ -19,7 +19,7 @@ def sweep(
     points_mm: Tensor,
     step_mm: float = 50.0,
     spacing: float = 12.0,
-    keep: int = 4,
+    keep: int = 8,
     most: int = 400,
 ) -> list[RigidTransform]:
     """The best of many short refinements that start all over the fixed body, with the axes of the scans parallel.
