@@ -3,11 +3,11 @@
 import pytest
 import torch
 from oracle import HALF_AXES_MM, TRUTH, centred, pair, scan, worst_mm
-from scripts.geometry import centre_mm
+from scripts.geometry import centre_mm, inside
 from scripts.queries import ask
-from scripts.refine import correlation, refine_rigid
+from scripts.refine import correlation, local_correlation, refine_rigid
 from scripts.rigid import RigidTransform, angle_deg
-from scripts.volumes import standardise
+from scripts.volumes import make_volume, standardise
 
 
 @pytest.fixture(scope="module", params=["moving", "fixed"])
@@ -58,6 +58,31 @@ def test_correlation():
     refined, reached = refine_rigid(far, fixed, fixed, points, levels=(6.0,))
     assert torch.allclose(refined.matrix, far.matrix)  # nothing to hold on to: it stays, and says so
     assert reached <= 0.0
+
+
+def test_shading_spoils_the_correlation_of_the_body_and_hardly_that_of_its_patches(scans):
+    """A ramp of a third of the window across the moving scan, as a cone beam may have."""
+    fixed, moving, points = scans
+    middles = points[:500]
+    ramp = torch.linspace(0, 1 / 3, moving.shape[1])[:, None, None]
+    shaded = make_volume(moving.as_tensor() + ramp, moving.affine)
+    assert local_correlation(TRUTH, fixed, moving, middles) > 0.95
+    whole = [correlation(TRUTH, fixed, volume, points) for volume in (moving, shaded)]
+    patches = [local_correlation(TRUTH, fixed, volume, middles) for volume in (moving, shaded)]
+    assert patches[0] - patches[1] < 0.5 * (whole[0] - whole[1])
+    beside = off(moving, [0, 0, 0], [0, 0, 25])
+    assert local_correlation(beside, fixed, moving, middles) < 0.6
+
+
+def test_a_corner_alone_proves_nothing(scans):
+    fixed, moving, points = scans
+    away = off(moving, [0, 0, 0], [1000, 0, 0])
+    assert local_correlation(away, fixed, moving, points[:500]) == -1.0
+    assert local_correlation(TRUTH, fixed, moving, points[:0]) == -1.0
+    outside = (~inside(TRUTH.inverse()(points), fixed.affine, fixed.shape[1:])).nonzero()[:300, 0]
+    if len(outside) == 300:  # the fixed scan is the smaller one
+        few = torch.cat([points[outside], TRUTH(torch.zeros(60, 3))])
+        assert local_correlation(TRUTH, fixed, moving, few) == -1.0
 
 
 def test_identity_stays(scans):

@@ -8,7 +8,7 @@ from oracle import QUICK, TRUTH, oracle, pair, use_oracle, worst_mm
 from scripts.geometry import corners_mm, grid_to_mm, inside, mm_to_grid, mm_to_ijk
 from scripts.result import Matches
 from scripts.rigid import RigidTransform, angle_deg
-from scripts.search import Fit, SearchSettings, fit_matches, fit_near, search
+from scripts.search import Fit, SearchSettings, fit_matches, fit_near, neighbours, search
 from scripts.volumes import standardise
 from scripts.zoom import common_region, tiles
 
@@ -94,6 +94,32 @@ def test_intensities_choose_between_two_answers(scans, monkeypatch):
     fit = search(torch.nn.Linear(1, 1), *scans, replace(SETTINGS, zoom_passes=0), torch.Generator().manual_seed(0))
     assert worst_mm(fit.start) < 10.0
     assert worst_mm(fit.transform) < 3.0
+
+
+def test_neighbours_are_slipped_up_and_down_or_turned_about_the_middle():
+    settings = SearchSettings(slips=(20.0,), turns=(90.0,))
+    body = torch.tensor([[9.0, 0, 0], [11.0, 0, 0]], dtype=torch.float64)  # in the moving scan; the middle is (10, 0, 0)
+    fixed_mm = RigidTransform.about([0, 0, 0], [0, 5, 0], [0, 0, 0]).inverse()(body)
+    place = RigidTransform.about([0, 0, 0], [0, 5, 0], [0, 0, 0])
+    up, about_x, about_y, about_z = (other.inverse()(body) for other in neighbours(place, body, settings))
+    torch.testing.assert_close(up, fixed_mm + torch.tensor([0.0, 0, 20.0], dtype=torch.float64))
+    torch.testing.assert_close(about_x, fixed_mm)  # both points lie on the axis
+    for turned, along in ((about_y, 2), (about_z, 1)):
+        torch.testing.assert_close(turned.mean(0), fixed_mm.mean(0))
+        assert (turned[1] - turned[0])[along].abs() == pytest.approx(2.0)
+
+
+def test_a_turn_beyond_the_slope_is_found_over_neighbours(scans, monkeypatch):
+    """All matches agree on a map turned by 32 degrees, from which the intensities alone do not find back."""
+    wrong = RigidTransform.about([0.0, 32.0, 0.0], [0.0, 0.0, 0.0], TRUTH(torch.zeros(1, 3))[0]) @ TRUTH
+    network = use_oracle(monkeypatch, truth=wrong)
+    settings = replace(SETTINGS, zoom_passes=0, unanimous=1.1)
+    found, alone = (
+        search(network, *scans, each, torch.Generator().manual_seed(0)).start
+        for each in (settings, replace(settings, rounds=0, convincing=-1.0))
+    )
+    assert worst_mm(alone) > 20.0
+    assert worst_mm(found) < 8.0
 
 
 def test_seeds(scans, monkeypatch):

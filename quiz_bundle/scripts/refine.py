@@ -14,6 +14,7 @@ from .similarity import global_ncc
 from .volumes import resample, standard_grid
 
 PATCH_STEP_MM = 4.0  # patches are 5 x 5 x 5 points, 16 mm wide
+LEAST_SEEN = 0.25  # share of the patches that have to lie in both fields
 LEAST_CONTRAST = 0.02  # standard deviation that a flat patch counts with
 
 
@@ -84,17 +85,20 @@ def local_correlation(
         least: share of a patch that has to lie in both fields.
 
     Returns:
-        Mean over the patches, each counted by its contrast as ``refine_rigid`` does; -1 where no patch counts.
+        Mean over the patches, each counted by its contrast as ``refine_rigid`` does; -1 where fewer than a quarter of them
+        lie in both fields: a corner alone fits in many places.
     """
     groups = patches_at(middles_mm)
     shape = groups.shape[:2]
     points = groups.reshape(-1, 3)
     at = transform.inverse()(points)
-    seen = (inside(at, fixed.affine, fixed.shape[1:]) & inside(points, moving.affine, moving.shape[1:])).float().reshape(shape)
+    seen = inside(at, fixed.affine, fixed.shape[1:]) & inside(points, moving.affine, moving.shape[1:])
+    seen = seen.float().reshape(shape)
     wanted = _values(moving, points).reshape(shape)
-    weight = wanted.std(1).clamp_min(LEAST_CONTRAST).sqrt() * (seen.mean(1) >= least)
-    if not weight.any():
+    counts = seen.mean(1) >= least
+    if counts.sum() < LEAST_SEEN * max(len(counts), 1):
         return -1.0
+    weight = wanted.std(1).clamp_min(LEAST_CONTRAST).sqrt() * counts
     ncc = global_ncc(_values(fixed, at).reshape(shape), wanted, seen)
     return float((ncc * weight).sum() / weight.sum())
 

@@ -47,7 +47,8 @@ class SearchSettings:
         certain: correlation from which on no further nominee is tried.
         convincing: correlation below which a sweep of starts is tried besides.
         slips, turns: steps along the body and turns in degrees at which the best place is tried again.
-        tolerance: correlation that a closer pass may lose before it is taken for a mistake.
+        rounds: how often at most, as long as a neighbour turns out to be clearly better.
+        tolerance: difference of correlations that tells no place from another.
     """
 
     spacing: float = 3.0
@@ -69,10 +70,11 @@ class SearchSettings:
     least_votes: int = 200
     dissent: float = 1.1
     gain: float = 1.3
-    certain: float = 0.6
-    convincing: float = 0.45
+    certain: float = 0.7
+    convincing: float = 0.5
     slips: Sequence[float] = (-35.0, -20.0, 20.0, 35.0)
     turns: Sequence[float] = (-15.0, 15.0)
+    rounds: int = 3
     tolerance: float = 0.05
 
 
@@ -221,9 +223,16 @@ def nominate(
         tried += [trial(nominee, pair, points_mm, settings) for nominee in sweep(pair, points_mm)]
     if not tried:
         return None, -1.0
-    best, _ = max(tried, key=lambda one: one[1])
-    tried += [trial(other, pair, points_mm, settings) for other in neighbours(best, points_mm, settings)]
-    return max(tried, key=lambda one: one[1])
+    best, reached = max(tried, key=lambda one: one[1])
+    for _ in range(settings.rounds):
+        tried = [trial(other, pair, points_mm, settings) for other in neighbours(best, points_mm, settings)]
+        better, score = max(tried, key=lambda one: one[1])
+        if score <= reached:
+            break
+        gain, best, reached = score - reached, better, score
+        if gain < settings.tolerance:
+            break
+    return best, reached
 
 
 def neighbours(transform: RigidTransform, points_mm: Tensor, settings: SearchSettings) -> list[RigidTransform]:
@@ -239,7 +248,7 @@ def neighbours(transform: RigidTransform, points_mm: Tensor, settings: SearchSet
     up, axes = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64), torch.eye(3, dtype=torch.float64)
     steps = [RigidTransform.about(still, up * slip, middle) for slip in settings.slips]
     steps += [RigidTransform.about(axis * turn, still, middle) for turn in settings.turns for axis in axes]
-    return [transform @ step for step in steps]
+    return [transform @ step.inverse() for step in steps]
 
 
 def overruled(
