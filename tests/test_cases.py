@@ -65,21 +65,24 @@ def test_a_cohort(ward, tmp_path):
     assert [row["status"] for row in rows] == ["failed", "done", "done"]
     assert "expected a readable image" in rows[0]["message"]
     assert all(float(row["seconds"]) > 0 and int(row["inliers"]) > 0 for row in rows[1:])
-    assert sorted(path.name for path in out.iterdir()) == sorted(["summary.csv", f"{PATIENT}_a", "case_0002"])
+    assert sorted(path.name for path in out.iterdir()) == sorted(["index.html", "summary.csv", f"{PATIENT}_a", "case_0002"])
     assert {path.name for path in (out / "case_0002").iterdir()} == WRITTEN
-    # Again: nothing is redone. The time of every file but the summary stays.
+    # Again: nothing is redone. The time of every file of a case stays.
     before = times(out)
     again = infer(datalist=ward / "cases.json", output_dir=out, refine="FALSE", **ORACLE)
     assert again.status == 1
     assert [row["status"] for row in summary(out)] == ["failed", "already done", "already done"]
-    assert {k: v for k, v in times(out).items() if k != "summary.csv"} == {
-        k: v for k, v in before.items() if k != "summary.csv"
-    }
-    # Another option: all is redone.
+    assert {k: v for k, v in times(out).items() if "/" in k} == {k: v for k, v in before.items() if "/" in k}
+    # Another option: all is redone, and what a killed process has left behind is gone.
+    (out / "case_0002" / ".unfinished-x").mkdir()
+    (out / "case_0002" / ".unfinished-x" / "report.html").write_text("half a page")
+    (out / ".claims" / "3").mkdir(parents=True)
+    (out / ".claims" / "3" / "run.json").write_text('{"key": "", "start_id": ""}')
     other = infer(datalist=ward / "cases.json", output_dir=out, transform="translation", **ORACLE)
     assert other.status == 1
     assert [row["status"] for row in summary(out)] == ["failed", "done", "done"]
     assert json.loads((out / "case_0002" / "report.json").read_text())["rotation_deg"] == [0, 0, 0]
+    assert [str(path) for path in out.rglob(".*")] == []
     later = times(out)
     assert all(later[name] > before[name] for name in before if name.endswith("report.json"))
 

@@ -147,7 +147,7 @@ def test_bundle_commands_name_configs_run_ids_and_options_that_exist():
         for option in options:
             assert option.startswith("--") and option[2:] in parser.config, option
         seen.add(run_id)
-    assert seen == {"inference", "training", "evaluating", "benchmark"}
+    assert seen == {"inference", "training", "evaluating", "benchmark", "commissioning"}
 
 
 def test_the_figure_is_made_by_the_demo():
@@ -198,7 +198,8 @@ def test_columns_and_exit_statuses_are_the_codes():
 
 
 def test_regimes_are_the_codes():
-    said = {row[0]: row[1] for row in tables(README) if re.fullmatch(r"R\d", row[0])}
+    rows = {name: row[1] for row in tables(README) for name in re.findall(r"`([\w-]+)`|^(R\d)$", row[0]) if len(row) > 1}
+    said = {plain or quoted: text for (quoted, plain), text in rows.items() if (plain or quoted) in REGIMES}
     assert set(said) == set(REGIMES)
     for name in ("R1", "R2"):
         recipe = REGIMES[name]

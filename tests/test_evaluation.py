@@ -1,8 +1,10 @@
 """``run evaluating``: the tables of the errors of whole registrations."""
 
 import csv
+import json
 import math
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -43,7 +45,7 @@ def test_tables_of_a_datalist(tmp_path, monkeypatch):
     run("evaluating", "evaluate", datalist=datalist(tmp_path), output_dir=str(out), pretrained=str(weights))
     (case,) = read(out / "cases.csv")
     assert tuple(case) == COLUMNS
-    numbers = {key: float(value) for key, value in case.items() if key not in ("name", "accepted")}
+    numbers = {key: float(value) for key, value in case.items() if key not in ("name", "accepted", "message")}
     assert case["name"] == "fixed2.nii.gz"
     assert numbers["points"] == 12
     assert numbers["tre_mean_mm"] == pytest.approx(5)
@@ -57,6 +59,31 @@ def test_tables_of_a_datalist(tmp_path, monkeypatch):
     assert float(summary["tre_mean_mm"]["mean"]) == pytest.approx(5)
     assert summary["success@10mm"]["cases"] == "1"
     assert sorted(file.name for file in out.iterdir()) == ["cases.csv", "summary.csv"]
+
+
+def test_a_bad_case_stops_nobody(tmp_path, monkeypatch, capsys):
+    """The first of three lacks its scan, the second's points are outside: recorded, the third measured, status 1."""
+    monkeypatch.setattr(evaluation, "register", lambda *args, **options: Answer((3.0, 0.0, -4.0)))
+    torch.save(QuizNet().state_dict(), tmp_path / "w.pt")
+    sections = json.loads(Path(datalist(tmp_path)).read_text())
+    header = "label,fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z"
+    (tmp_path / "far.csv").write_text(f"{header}\na,9000,0,0,9000,0,0\n")
+    (good,) = sections["test"]
+    bad = [{**good, "moving": "none.nii.gz", "name": "p1"}, {**good, "landmarks": "far.csv", "name": "p2"}]
+    (tmp_path / "pairs.json").write_text(json.dumps({**sections, "test": [*bad, good]}))
+    out, weights = tmp_path / "out", str(tmp_path / "w.pt")
+    with pytest.raises(SystemExit) as end:
+        run("evaluating", "evaluate", datalist=str(tmp_path / "pairs.json"), output_dir=str(out), pretrained=weights)
+    assert end.value.code == 1
+    told = capsys.readouterr().err
+    assert f"p1: {tmp_path}/none.nii.gz: expected an image file" in told
+    assert "p2: landmarks: expected " in told
+    cases = read(out / "cases.csv")
+    assert [case["name"] for case in cases] == ["p1", "p2", "fixed2.nii.gz"]
+    assert [case["tre_mean_mm"] for case in cases] == ["", "", "5"]
+    assert "no such file" in cases[0]["message"] and "outside" in cases[1]["message"] and cases[2]["message"] == ""
+    summary = {line["measure"]: line for line in read(out / "summary.csv")}
+    assert (summary["tre_mean_mm"]["cases"], summary["success@10mm"]["cases"]) == ("1", "1")
 
 
 def test_evaluating_drawn_pairs_with_an_untrained_network(tmp_path):
@@ -118,6 +145,10 @@ def test_summary_counts_a_case_without_a_fit_as_failed():
     assert table["success@5mm"]["mean"] == 0.25
     assert table["success@10mm"]["mean"] == 0.75
     assert table["seconds"]["mean"] == 1.5
+
+
+def test_summary_of_nothing_but_bad_cases():
+    assert {line["cases"] for line in summarise([{"name": "a", "message": "no such file"}])} == {0}
 
 
 def test_cells_have_six_digits_and_none_is_empty(tmp_path):

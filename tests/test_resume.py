@@ -1,10 +1,12 @@
 """Stopping and going on: the same weights, the same best value, and weights that are refused."""
 
+import math
 import sys
 
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from monai.optimizers import WarmupCosineSchedule
 from scripts.errors import InputError
 from scripts.network import QuizNet
 from scripts.resume import EarlyStop, Resume, load_weights, save_atomically
@@ -44,6 +46,35 @@ def test_two_and_two_epochs_are_four(tmp_path):
     assert whole["objects"]["lr_schedule"]["last_epoch"] == parts["objects"]["lr_schedule"]["last_epoch"] == 8
     best = [torch.load(tmp_path / folder / "model.pt", weights_only=True) for folder in ("whole", "parts")]
     assert [name for name in best[0] if not torch.equal(best[0][name], best[1][name])] == []
+
+
+@pytest.mark.parametrize("iterations", [20, 100])
+def test_the_schedule_follows_a_changed_number_of_epochs(tmp_path, iterations):
+    """Half of 20 iterations of a cosine done; the rest of 20, or of 100, goes on from iteration 10 of that length."""
+    counter = Counter()
+    counter.weight.requires_grad_()
+
+    def made(length: int):
+        optimizer = torch.optim.SGD(counter.parameters(), lr=2.0)
+        schedule = WarmupCosineSchedule(optimizer, warmup_steps=0, t_total=length)
+        return optimizer, schedule, Resume(tmp_path, counter, {"optimizer": optimizer, "lr_schedule": schedule})
+
+    def run(optimizer, schedule, resume, epochs: int) -> list[float]:
+        rates: list[float] = []
+
+        def step(engine: Engine, batch: int) -> None:
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+
+        trainer = Engine(step)
+        resume.attach(trainer, Engine(lambda engine, batch: None))
+        trainer.run([0], max_epochs=epochs)
+        return rates
+
+    run(*made(20), 10)
+    rates = run(*made(iterations), 20)
+    assert rates == pytest.approx([1 + math.cos(math.pi * n / iterations) for n in range(10, 20)])
 
 
 class Counter(torch.nn.Module):

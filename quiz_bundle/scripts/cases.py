@@ -1,28 +1,30 @@
-"""Cohorts: each case once, finished ones not again, a bad one stops nobody."""
+"""Which cases there are, and each of them done: not again if it is finished, and a bad one stops nobody."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import logging
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ignite.engine import Events
 from monai.engines import Evaluator
-from tqdm import tqdm
 
-from .errors import InputError
+from .cohort import run_cohort
+from .errors import InputError, in_one_line, innermost, input_error
+from .hashes import content_sha256
 from .landmarks import read_datalist
 from .options import as_bool, as_choice, as_path
 from .report import check_writable
 from .resume import weights_sha256
+from .workers import ending_in_order
 
 FILES = ("fixed", "moving", "queries", "landmarks", "fixed_region", "moving_labels")
-SUMMARY = ("name", "status", "accepted", "expected_tre_mm", "tre_mean_mm", "inliers", "overlap", "seconds", "message")
+SERIES = ("fixed_series", "moving_series")
 logger = logging.getLogger(__name__)
 
 
@@ -48,7 +50,7 @@ def list_cases(
     hidden = as_bool("anonymous", anonymous)
     if datalist is None:
         return [given] if "fixed" in given or "moving" in given else []
-    defaults = {key: value for key, value in given.items() if key not in ("fixed", "moving")}
+    defaults = {key: value for key, value in given.items() if key not in ("fixed", "moving", *SERIES)}
     listed = read_datalist(as_path("datalist", datalist), dataset_dir).get("test", [])
     cases, names = [], set()
     for number, case in enumerate(listed):
@@ -79,7 +81,7 @@ def run_cases(
         anonymous: no paths in the log or the summary.
 
     Returns:
-        One record a case with the columns of ``SUMMARY``.
+        One record a case with the columns of ``cohort.SUMMARY``.
 
     Raises:
         InputError: nothing to do, the folder cannot be written, or, for a single case, its input is bad.
@@ -92,34 +94,46 @@ def run_cases(
     hidden = as_bool("anonymous", anonymous)
     check_writable(output_dir)
     options = {**options, "weights": weights_sha256(evaluator.network)}
-    cohort = "folder" in cases[0]
-    records = []
-    for case in tqdm(cases, desc="cases", disable=not cohort):
-        record = {"name": case.get("name", ""), "status": "done"}
-        folder = Path(output_dir) / case.get("folder", "")
-        try:
-            case = {**case, "fingerprint": _fingerprint(case, options)}
-            report = _finished(folder, case["fingerprint"]) if cohort else None
-            if report is None:
-                _run_one(evaluator, case)
-                report = json.loads((folder / "report.json").read_text())
-            else:
-                record["status"] = "already done"
-            record |= _summary(report)
-        except Exception as error:
-            cause = input_error(error)
-            if not cohort:
-                raise
-            message = " ".join(str(cause or _innermost(error)).split())
-            record |= {"status": "failed", "message": without_paths(message, case) if hidden else message}
-            if cause is None and hidden:
-                logger.error("a case failed unexpectedly: %s", type(_innermost(error)).__name__)
-            elif cause is None:
-                logger.exception("a case failed unexpectedly")
-        records.append(record)
-        if cohort:
-            _write_summary(Path(output_dir) / "summary.csv", records)
-    return records
+    if "folder" not in cases[0]:
+        case = {**cases[0], "fingerprint": _fingerprint(cases[0], options)}
+        with ending_in_order():
+            return [{"name": "", "status": "done"} | _summary(_run_one(evaluator, case, Path(output_dir)))]
+    by_name = {case["name"]: case for case in cases}
+
+    def do(name: str) -> dict:
+        return _record(evaluator, by_name[name], Path(output_dir), options, hidden)
+
+    return run_cohort(list(by_name), output_dir, json.dumps({k: str(v).lower() for k, v in options.items()}), do)
+
+
+def _record(
+    evaluator: Evaluator, case: Mapping[str, object], output_dir: Path, options: Mapping[str, object], hidden: bool
+) -> dict:
+    """Do one case of several unless it is finished; what came of it, a mistake too."""
+    record, folder = {"name": case["name"], "folder": case["folder"]}, output_dir / str(case["folder"])
+    try:
+        case = {**case, "fingerprint": _fingerprint(case, options)}
+        report = _finished(folder, case["fingerprint"])
+        if report is not None:
+            return record | {"status": "already done"} | _summary(report)
+        for left in folder.glob(".unfinished-*"):  # of a process that was killed: the case is this one's now
+            shutil.rmtree(left, ignore_errors=True)
+        return record | {"status": "done"} | _summary(_run_one(evaluator, case, folder))
+    except Exception as error:
+        mistake = input_error(error)
+        if mistake is None and hidden:
+            logger.error("a case failed unexpectedly: %s", type(innermost(error)).__name__)
+        elif mistake is None:
+            logger.exception("a case failed unexpectedly")
+        return record | {"status": "failed", "message": told(error, case if hidden else None)}
+
+
+def told(error: BaseException, hidden: Mapping[str, object] | None = None) -> str:
+    """An error in one line; with ``hidden``, inputs by their roles, without anything that tells whose scan it is."""
+    mistake = input_error(error)
+    if hidden is None:
+        return in_one_line(error)
+    return without_paths(in_one_line(error) if mistake is None else mistake.unnamed_line, hidden)
 
 
 def case_name(case: Mapping[str, object], number: int, anonymous: bool = False) -> str:
@@ -133,7 +147,7 @@ def without_paths(message: str, inputs: Mapping[str, object]) -> str:
     for role, value in inputs.items():
         for file in _files(value):
             if isinstance(file, (str, os.PathLike)):
-                known = "|".join(re.escape(name) for name in (str(file), Path(file).name) if name)
+                known = "|".join(re.escape(name) for name in (str(file), str(Path(file)), Path(file).name) if name)
                 message = re.sub(rf"(?<![\w./-])(?:{known})(?![\w-])", role, message) if known else message
     return re.sub(r"\S*/\S*", "...", message)
 
@@ -145,28 +159,19 @@ def _files(value: object) -> Sequence[object]:
     return value if isinstance(value, (list, tuple)) else [value]
 
 
-def _innermost(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
+def _run_one(evaluator: Evaluator, case: dict, folder: Path) -> dict:
+    """Run one case; its report.
 
-
-def input_error(error: BaseException | None) -> InputError | None:
-    """The ``InputError`` in an exception's chain of causes, if there is one."""
-    while error is not None and not isinstance(error, InputError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def _run_one(evaluator: Evaluator, case: dict) -> None:
-    """Run one case; an error is raised when the engine has come to its end: left in the middle, it skips its next run."""
-    errors: list[Exception] = []
+    An error is raised when the engine has come to its end: left in the middle, it skips its next run.
+    """
+    errors: list[BaseException] = []
     evaluator.data_loader.dataset.data = [case]
     evaluator.state.epoch_length = 1
     with evaluator.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: errors.append(error)):
         evaluator.run()
     if errors:
         raise errors[0]
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
 
 def _fingerprint(case: Mapping[str, object], options: Mapping[str, object]) -> str:
@@ -174,11 +179,9 @@ def _fingerprint(case: Mapping[str, object], options: Mapping[str, object]) -> s
     digest = hashlib.sha256(json.dumps({k: str(v).lower() for k, v in options.items()}, sort_keys=True).encode())
     for role in FILES:
         for file in _files(case.get(role)):
-            digest.update(f"{role}:".encode())
-            if isinstance(file, (str, os.PathLike)) and Path(file).is_file():
-                with Path(file).open("rb") as stream:
-                    digest.update(hashlib.file_digest(stream, "sha256").digest())
-    digest.update(str(case.get("queries_in", "")).encode())
+            content = content_sha256(Path(file)) if isinstance(file, (str, os.PathLike)) else ""
+            digest.update(f"{role}:{content}".encode())
+    digest.update("".join(str(case.get(key, "")) for key in ("queries_in", *SERIES)).encode())
     return digest.hexdigest()
 
 
@@ -202,13 +205,3 @@ def _summary(report: Mapping[str, object]) -> dict:
         "seconds": report["seconds"]["total"],
         "message": " ".join(report["reasons"]),
     }
-
-
-def _write_summary(path: Path, records: Sequence[Mapping[str, object]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".csv.part")
-    with partial.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, SUMMARY, restval="")
-        writer.writeheader()
-        writer.writerows({key: "" if row.get(key) is None else row[key] for key in SUMMARY} for row in records)
-    os.replace(partial, path)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
-import os
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from monai.inferers import Inferer
 from monai.transforms import Resize, Transform
 from torch import Tensor
 
-from .errors import InputError
+from .errors import InputError, in_one_line, input_error
 from .landmarks import PairedLandmarks, read_landmarks
 from .matcher import Matcher
 from .metrics import landmark_report, success
@@ -27,6 +27,7 @@ from .queries import believable
 from .register import Options, register
 from .rigid import RigidTransform, fit_robust, fit_translation
 from .volumes import load_volume, standardise
+from .whole import write_whole
 
 MEASURES = (
     "tre_mean_mm",
@@ -39,9 +40,10 @@ MEASURES = (
     "offset_z_mm",
     "seconds",
 )
-COLUMNS = ("name", "points", *MEASURES, "success5", "success10", "accepted")
+COLUMNS = ("name", "points", *MEASURES, "success5", "success10", "accepted", "message")
 SUMMARY_COLUMNS = ("measure", "cases", "mean", "std", "median", "min", "max")
 LIMITS_MM = (5.0, 10.0)
+logger = logging.getLogger(__name__)
 
 
 class LoadPaird(Transform):
@@ -55,7 +57,16 @@ class LoadPaird(Transform):
         self.load, self.draw = LoadSourced([float(recipe["spacing"])]), DrawPaird([recipe], frozen=True)
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[str, object]:
-        """Return ``name``, ``fixed`` and ``moving`` (1, I, J, K) in HU, and ``points``, the ``PairedLandmarks``."""
+        """Return ``name``, ``fixed`` and ``moving`` (1, I, J, K) in HU, and ``points``, the ``PairedLandmarks``.
+
+        Of a pair that cannot be loaded: ``name`` and ``message``, so that the others are evaluated all the same.
+        """
+        try:
+            return self._loaded(data)
+        except Exception as error:
+            return _failed(str(data.get("name") or Path(str(data.get("fixed", ""))).name), error)
+
+    def _loaded(self, data: Mapping[Hashable, object]) -> dict[str, object]:
         if "fixed" in data:
             fixed, moving = load_volume(data["fixed"]), load_volume(data["moving"])
             affines = (volume.meta.get("original_affine", volume.affine) for volume in (fixed, moving))
@@ -95,7 +106,15 @@ class RegisterPair(Inferer):
         self.resize = Resize(resize_to, mode="trilinear", anti_aliasing=True) if resize_to else None
 
     def __call__(self, inputs: Mapping, network: QuizNet, *args: object, **kwargs: object) -> dict[str, object]:
-        """Return the case's row of ``COLUMNS``."""
+        """Return the case's row of ``COLUMNS``; of a bad case, its name and what is wrong with it."""
+        if "message" in inputs:
+            return dict(inputs)
+        try:
+            return self._measured(inputs, network)
+        except Exception as error:
+            return _failed(inputs["name"], error)
+
+    def _measured(self, inputs: Mapping, network: QuizNet) -> dict[str, object]:
         fixed, moving, points = (inputs[key] for key in ("fixed", "moving", "points"))
         begin = time.perf_counter()
         with torch.enable_grad():  # MONAI's evaluator switches gradients off, and the refinement needs them
@@ -105,10 +124,7 @@ class RegisterPair(Inferer):
             else:
                 transform, accepted = self._resized(network, fixed, moving), ""
         seconds = time.perf_counter() - begin
-        try:
-            report = landmark_report(transform, points, fixed, moving)
-        except InputError as error:
-            raise InputError(inputs["name"], error.expected, error.found, error.remedy) from error
+        report = landmark_report(transform, points, fixed, moving)
         return row(inputs["name"], report, seconds, accepted)
 
     def _resized(self, network: QuizNet, fixed: MetaTensor, moving: MetaTensor) -> RigidTransform | None:
@@ -129,6 +145,13 @@ class RegisterPair(Inferer):
             return None
 
 
+def _failed(name: str, error: Exception) -> dict[str, object]:
+    """The row of a case that could not be run; what is no user's mistake goes into the log as well."""
+    if input_error(error) is None:
+        logger.exception("a case failed unexpectedly")
+    return {"name": name, "message": in_one_line(error)}
+
+
 def row(name: str, report: Mapping, seconds: float, accepted: object = "") -> dict[str, object]:
     """A case's row of ``COLUMNS`` from ``metrics.landmark_report``; a case without a fit has NaN errors and no success."""
     axes = dict(zip(("offset_x_mm", "offset_y_mm", "offset_z_mm"), report["offset_axes_mm"], strict=True))
@@ -139,8 +162,8 @@ def row(name: str, report: Mapping, seconds: float, accepted: object = "") -> di
 
 
 def summarise(rows: Sequence[Mapping]) -> list[dict[str, object]]:
-    """Rows of ``SUMMARY_COLUMNS``: each measure over the cases that have a number; success over all cases."""
-    table = []
+    """Rows of ``SUMMARY_COLUMNS``: each measure over the cases that have a number; success over all that could be run."""
+    table, rows = [], [r for r in rows if not r.get("message")]
     for measure in MEASURES:
         values = torch.tensor([float(r[measure]) for r in rows], dtype=torch.float64)
         values = values[values.isfinite()]
@@ -151,13 +174,15 @@ def summarise(rows: Sequence[Mapping]) -> list[dict[str, object]]:
         numbers = (values.mean(), spread, values.quantile(0.5), values.min(), values.max())
         table.append(dict(zip(SUMMARY_COLUMNS, (measure, len(values), *map(float, numbers)), strict=True)))
     means = [float(r["tre_mean_mm"]) for r in rows]
-    for limit in LIMITS_MM:
+    for limit in LIMITS_MM if means else ():
         table.append({"measure": f"success@{limit:.0f}mm", "cases": len(rows), "mean": success(means, limit)})
     return table
 
 
 class EvaluationTables:
     """Collects the rows of an evaluation and writes ``cases.csv`` (one a case) and ``summary.csv`` when it ends.
+
+    ``records`` are then what ``status.finish`` wants to know: the name of each case, and whether and why it failed.
 
     Args:
         output_dir: where; made if it is not there.
@@ -172,6 +197,11 @@ class EvaluationTables:
         engine.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: self.rows.append(engine.state.output["pred"]))
         engine.add_event_handler(Events.COMPLETED, self._write)
 
+    @property
+    def records(self) -> list[dict[str, object]]:
+        """Name, status and message of each case."""
+        return [{"message": "", **r, "status": "failed" if r.get("message") else "done"} for r in self.rows]
+
     def _write(self, engine: Engine) -> None:
         summary = summarise(self.rows)
         try:
@@ -180,6 +210,8 @@ class EvaluationTables:
             write_table(self.folder / "summary.csv", SUMMARY_COLUMNS, summary)
         except OSError as error:
             raise InputError(self.folder, "a folder that can be written", str(error), "name another output_dir") from error
+        if failed := sum(record["status"] == "failed" for record in self.records):
+            engine.logger.warning("%d of %d cases could not be run, see cases.csv", failed, len(self.rows))
         for line in summary:
             if line["cases"]:
                 engine.logger.info("%s: %.4g over %d cases", line["measure"], line["mean"], line["cases"])
@@ -191,9 +223,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping]) -> 
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: _cell(value) for key, value in one.items()} for one in rows)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text.getvalue(), encoding="utf-8")
-    os.replace(part, path)
+    write_whole(path, text.getvalue())
 
 
 def _cell(value: object) -> object:

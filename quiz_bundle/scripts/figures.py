@@ -1,4 +1,4 @@
-"""Pictures for the report page: overlays before and after, a checkerboard, the matches by error.
+"""Pictures for the report page: overlays before and after, a checkerboard, close-ups, the matches by error.
 
 Everything is drawn in RAS mm of the fixed scan, seen as a radiographer expects it: the patient's right, or front, on
 the left of the picture. Colours are told apart with every kind of colour vision: fixed blue, moving orange, and the
@@ -7,79 +7,31 @@ two add up to grey where they agree.
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from .closeups import draw_closeups
 from .cuts import (
     PLANES,
     Plane,
-    box_near,
     canvas_box,
     common_box,
     common_point,
     cut_points,
-    extent_of,
     look,
     on_cpu,
     overlapping,
     start_affine,
-    x_rays,
 )
 from .geometry import as_affine
+from .match_map import draw_matches
+from .pictures import FIXED_LINE, MOVING_LINE, Picture, Pictures, jpeg_of, write_sides
 from .result import Registration
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap
-    from matplotlib.figure import Figure
 
 FIXED_COLOUR = torch.tensor([0.10, 0.50, 0.95])
 MOVING_COLOUR = 1.0 - FIXED_COLOUR  # the two add up to white
-FIXED_LINE, MOVING_LINE = "#6db3ff", "#ffae5c"
 SQUARE_MM = 30.0
-WORST_MM = 15.0  # residuals from here on share one colour
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One image of the page.
-
-    Attributes:
-        section: "before", "after", "checkerboard" or "matches".
-        title: a word or two above it.
-        alt: what it shows, for those who cannot see it.
-        jpeg: the file's bytes.
-        width, height: pixels.
-    """
-
-    section: str
-    title: str
-    alt: str
-    jpeg: bytes
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """All images of the page.
-
-    Attributes:
-        images: in the order of the page.
-        centred: the world frames have nothing in common, so "before" shows the two with their centres aligned.
-    """
-
-    images: list[Picture]
-    centred: bool
-
-    def of(self, section: str) -> list[Picture]:
-        """The images of one section."""
-        return [image for image in self.images if image.section == section]
 
 
 def draw_pictures(registration: Registration) -> Pictures:
@@ -99,8 +51,10 @@ def draw_pictures(registration: Registration) -> Pictures:
         images += [_overlay(fixed, moving, affine, plane, box, at, section, words) for plane in PLANES]
     if len(shown) == 2 and (common := common_box(fixed, moving, after)) is not None:
         images += [_checkerboard(fixed, moving, after, plane, common, at) for plane in PLANES]
+        if (closeups := draw_closeups(registration, fixed, moving, after)) is not None:
+            images.append(closeups)
     if len(registration.matches):
-        images.append(_matches(registration, fixed))
+        images.append(draw_matches(registration, fixed))
     return Pictures(images, centred)
 
 
@@ -162,7 +116,7 @@ def _photo(
         if mask.any() and not mask.all():
             axes.contour(mask.float().numpy(), levels=[0.5], colors=[line], linewidths=1.6)
     halo = [withStroke(linewidth=3, foreground="black")]
-    _write_sides(axes, plane, color="white", fontsize=17, path_effects=halo)
+    write_sides(axes, plane, color="white", fontsize=17, path_effects=halo)
     length = 50 / step
     axes.plot(
         [14, 14 + length],
@@ -174,75 +128,4 @@ def _photo(
     axes.text(14 + length / 2, rows - 23, "50 mm", color="white", fontsize=13, ha="center", va="bottom", path_effects=halo)
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)
-    return Picture(section, plane.name.capitalize(), alt, _jpeg(figure), columns, rows)
-
-
-def _write_sides(axes: Axes, plane: Plane, **style: object) -> None:
-    """Write the patient's sides at the four edges of a picture."""
-    places = ((0.015, 0.5, "left", "center"), (0.985, 0.5, "right", "center"), (0.5, 0.985, "center", "top"),
-              (0.5, 0.015, "center", "bottom"))  # fmt: skip
-    for letter, (x, y, across, up) in zip(plane.letters, places, strict=True):
-        axes.text(x, y, letter, transform=axes.transAxes, ha=across, va=up, **style)
-
-
-def _jpeg(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="jpeg", dpi=100, pil_kwargs={"quality": 88, "subsampling": 0})
-    return buffer.getvalue()
-
-
-def _matches(registration: Registration, fixed: MetaTensor) -> Picture:
-    """The matches in the fixed scan, seen through as in an X-ray, coloured by their distance from the fitted map."""
-    from matplotlib.figure import Figure
-
-    matches, box = registration.matches, box_near(registration.matches.fixed_mm, fixed)
-    error, words = _match_error(registration)
-    rays = x_rays(fixed, box)
-    extent = (box[1] - box[0]).tolist()
-    wide = [extent[plane.column] for plane in PLANES]
-    tall = max(extent[plane.row] for plane in PLANES)
-    scale = 15.0 / sum(wide)
-    width, height = 15.6, tall * scale + 1.35
-    figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
-    left, artist = 0.2, None
-    for plane, ray in zip(PLANES, rays, strict=True):
-        w, h = extent[plane.column] * scale, extent[plane.row] * scale
-        axes = figure.add_axes((left / width, (height - 0.1 - h) / height, w / width, h / height))
-        axes.imshow(ray.numpy(), cmap="gray", vmin=0, vmax=1, aspect="auto", extent=extent_of(plane, box))
-        axes.set_axis_off()
-        for kept, marker, size in ((~matches.inlier, "x", 18), (matches.inlier, "o", 15)):
-            where = matches.fixed_mm[kept]
-            artist = axes.scatter(
-                where[:, plane.column], where[:, plane.row], c=error[kept], cmap=_colours(), vmin=0, vmax=WORST_MM,
-                marker=marker, s=size, linewidths=1.2 if marker == "x" else 0,
-            )  # fmt: skip
-        axes.set_xlim(*extent_of(plane, box)[:2])
-        axes.set_ylim(*extent_of(plane, box)[2:])
-        _write_sides(axes, plane, color="#333", fontsize=14)
-        left += w + 0.1
-    bar = figure.colorbar(
-        artist, cax=figure.add_axes((0.3, 0.55 / height, 0.4, 0.14 / height)), orientation="horizontal", extend="max"
-    )
-    bar.set_label(f"{words}, mm (dots: used in the fit, crosses: left out)", fontsize=13)
-    bar.ax.tick_params(labelsize=12)
-    inliers = int(matches.inlier.sum())
-    alt = (
-        f"{len(matches)} matches drawn in the fixed scan seen from below, from the front and from the side, "
-        f"{inliers} used in the fit; colour gives the {words}, median {float(error.median()):.1f} mm."
-    )
-    return Picture("matches", words, alt, _jpeg(figure), round(width * 100), round(height * 100))
-
-
-def _colours() -> Colormap:
-    from matplotlib import colormaps
-    from matplotlib.colors import LinearSegmentedColormap
-
-    # The yellow end of plasma would vanish on a light ground.
-    return LinearSegmentedColormap.from_list("error", colormaps["plasma"](torch.linspace(0.0, 0.83, 64).numpy()))
-
-
-def _match_error(registration: Registration) -> tuple[Tensor, str]:
-    matches, fit = registration.matches, registration.fixed_to_moving
-    if fit is None:
-        return matches.cycle_error_mm, "cycle error of each match"
-    return (fit(matches.fixed_mm) - matches.moving_mm).norm(dim=-1), "distance of each match from the fitted map"
+    return Picture(section, plane.name.capitalize(), alt, jpeg_of(figure), columns, rows)

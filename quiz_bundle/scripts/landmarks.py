@@ -252,12 +252,21 @@ def _read_quiz(path: Path, fixed_affine: object, moving_affine: object) -> Paire
     return PairedLandmarks(labels, ijk_to_mm(fixed_ijk, fixed_affine), ijk_to_mm(moving_ijk, moving_affine))
 
 
-def write_markups(target: str | Path | io.TextIOBase, labels: Sequence[str], points_mm: object) -> None:
-    """Write points (N, 3) in RAS mm as a Slicer ``.mrk.json`` in LPS; rows of NaN get position status "missing"."""
+def write_markups(
+    target: str | Path | io.TextIOBase, labels: Sequence[str], points_mm: object, descriptions: Sequence[str] | None = None
+) -> None:
+    """Write points (N, 3) in RAS mm as a Slicer ``.mrk.json`` in LPS; rows of NaN get position status "missing".
+
+    Slicer writes and reads that status (vtkMRMLMarkupsNode.cxx), though its published schemas forget to list it.
+    """
     control_points = []
-    for number, (label, row) in enumerate(zip(labels, ras_to_lps(points_mm).tolist(), strict=True), start=1):
+    descriptions = [""] * len(labels) if descriptions is None else descriptions
+    points = zip(labels, ras_to_lps(points_mm).tolist(), descriptions, strict=True)
+    for number, (label, row, description) in enumerate(points, start=1):
         placed = all(math.isfinite(value) for value in row)
         point = {"id": str(number), "label": label, "positionStatus": "defined" if placed else "missing"}
+        if description:
+            point["description"] = description
         if placed:
             point["position"] = row
         control_points.append(point)

@@ -72,3 +72,14 @@ def as_path(name: str, value: object) -> str:
     if isinstance(value, (str, os.PathLike)) and str(value):
         return str(value)
     raise InputError(name, "a path", repr(value), f"write --{name} ./NAME where the name alone reads as something else")
+
+
+def as_uid(name: str, value: object) -> str:
+    """A DICOM UID: digits and dots.
+
+    Raises:
+        InputError: anything else.
+    """
+    if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)+", value):
+        return value
+    raise InputError(name, "a DICOM UID such as 1.2.840.113619.2", repr(value), f"change --{name}")

@@ -26,7 +26,7 @@ class LoadCased(Transform):
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
         """Return the case with volumes (1, I, J, K) and points in RAS mm; keys of None are dropped."""
-        watch = Stopwatch()
+        watch = data.get("watch") or Stopwatch()
         case = load_case({key: value for key, value in data.items() if value is not None})
         watch.lap("load")
         return {**case, "watch": watch}
@@ -74,14 +74,16 @@ class WriteOutputs:
     Args:
         output_dir: where to; a case with a ``folder`` goes into that sub-folder, one of several into its own.
         anonymous: leave names and paths out.
+        report_dicom: write the report as a DICOM document too, where both scans are DICOM series.
 
     Raises:
-        InputError: ``output_dir`` is no path, ``anonymous`` neither true nor false.
+        InputError: ``output_dir`` is no path, ``anonymous`` or ``report_dicom`` neither true nor false.
     """
 
-    def __init__(self, output_dir: str | Path, anonymous: object = False) -> None:
+    def __init__(self, output_dir: str | Path, anonymous: object = False, report_dicom: object = False) -> None:
         self.output_dir = Path(as_path("output_dir", output_dir))
         self.anonymous = as_bool("anonymous", anonymous)
+        self.report_dicom = as_bool("report_dicom", report_dicom)
 
     def attach(self, engine: Engine) -> None:
         """Write after each iteration."""
@@ -92,7 +94,7 @@ class WriteOutputs:
         case, state = engine.state.batch, engine.state
         alone = state.epoch_length == 1
         folder = case.get("folder", "" if alone else case_name(case, state.iteration - 1, self.anonymous))
-        write_outputs(state.output["registration"], self.output_dir / folder, self.anonymous)
+        write_outputs(state.output["registration"], self.output_dir / folder, self.anonymous, self.report_dicom)
 
 
 def collate_case(items: Sequence[Mapping[Hashable, object]]) -> dict[Hashable, object]:

@@ -19,9 +19,9 @@ from .landmarks import PairedLandmarks, read_landmarks, read_points
 from .matcher import Matcher
 from .metrics import landmark_report
 from .network import QuizNet
-from .options import as_bool, as_choice, as_integer
+from .options import as_bool, as_choice, as_integer, as_uid
 from .queries import LEAST_CONFIDENCE, ask, select
-from .refine import correlation, refine_rigid
+from .refine import local_correlation, refine_rigid
 from .result import Answers, Registration
 from .resume import load_weights, weights_sha256
 from .rigid import RigidTransform, fit_translation, polish
@@ -29,7 +29,7 @@ from .search import Fit, SearchSettings, mark_inliers, overruled, search
 from .volumes import load_volume, standardise
 from .zoom import common_region, tiles
 
-PATCHES = 1000  # of the last step of refinement
+PATCHES = 1000  # of the last step of refinement, and of the verdict
 BUNDLE = Path(__file__).resolve().parents[1]
 
 
@@ -117,11 +117,13 @@ def register(
     landmarks: str | Path | Sequence[str] | PairedLandmarks | None = None,
     fixed_region: str | Path | MetaTensor | None = None,
     moving_labels: str | Path | MetaTensor | None = None,
+    fixed_series: str | None = None,
+    moving_series: str | None = None,
 ) -> Registration:
     """Register a moving CT to a fixed one.
 
     Args:
-        fixed, moving: files, or volumes (1, I, J, K) in HU with their affines.
+        fixed, moving: files, DICOM folders, or volumes (1, I, J, K) in HU with their affines.
         network: of ``load_network`` when left out.
         options: see ``Options``.
         queries: file of points to look up in the fixed (or, with ``queries_in``, the moving) image.
@@ -129,6 +131,7 @@ def register(
         landmarks: corresponding points to measure the error at; never used in the fit.
         fixed_region: mask on the fixed image; matches inside it make the fit.
         moving_labels: label map on the moving image, carried over to the fixed grid by the report.
+        fixed_series, moving_series: series UID of the scan to take where its DICOM folder holds several.
 
     Returns:
         The result that ``report.write_outputs`` writes; a registration that failed has ``verdict.accepted`` False.
@@ -144,6 +147,8 @@ def register(
             {
                 "fixed": fixed,
                 "moving": moving,
+                "fixed_series": fixed_series,
+                "moving_series": moving_series,
                 "queries": queries,
                 "queries_in": queries_in,
                 "landmarks": landmarks,
@@ -164,7 +169,8 @@ def load_case(inputs: Mapping[str, object]) -> dict[str, object]:
     case = dict(inputs)
     for key in ("fixed", "moving", "fixed_region", "moving_labels"):
         if case.get(key) is not None and not isinstance(case[key], Tensor):
-            case[key] = load_volume(case[key])
+            series = case.get(f"{key}_series")
+            case[key] = load_volume(case[key], series_uid=None if series is None else as_uid(f"{key}_series", series))
     fixed, moving = case["fixed"], case["moving"]
     marks = case.get("landmarks")
     if marks is not None and not isinstance(marks, PairedLandmarks):
@@ -209,7 +215,8 @@ def conclude(
         with watch.stage("assess"):
             limit = options.search.threshold * found.spacing
             found = replace(found, matches=mark_inliers(found.matches, transform, limit))
-            verdict = assess(gather(transform, found, fixed, moving, points, correlation(transform, *pair, points)))
+            agreement = local_correlation(transform, *pair, points[:PATCHES])
+            verdict = assess(gather(transform, found, fixed, moving, agreement))
     marks = case.get("landmarks")
     answers = None
     if case.get("queries") is not None:

@@ -6,27 +6,30 @@ import csv
 import json
 import math
 import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import monai
 import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from .dicom.outputs import dicom_record, write_dicom
 from .errors import InputError
 from .figures import draw_pictures
 from .files import image_jobs, transform_text
 from .geometry import as_affine, centre_mm, spacing_of
+from .identification import same_patient, series_record
 from .landmarks import write_markups
 from .page import render_page
+from .quality import quality_record
 from .result import Answers, Matches, Registration
+from .versions import versions
+from .viewer import make_viewer
 
 OUTPUT_NAMES = (
     "fixed_to_moving.tfm",
@@ -36,6 +39,8 @@ OUTPUT_NAMES = (
     "matches.csv",
     "queries_answered.csv",
     "queries_answered.mrk.json",
+    "registration.dcm",
+    "report.dcm",
     "report.html",
     "report.json",  # last: a folder that holds it holds the others too
 )
@@ -51,7 +56,9 @@ ANSWER_COLUMNS = (
 ANONYMOUS_OPTIONS = ("transform", "refine", "queries_in", "device", "seed", "amp", "strict", "anonymous", "fingerprint")
 
 
-def write_outputs(registration: Registration, output_dir: str | Path, anonymous: bool = False) -> dict[str, Path]:
+def write_outputs(
+    registration: Registration, output_dir: str | Path, anonymous: bool = False, report_dicom: bool = False
+) -> dict[str, Path]:
     """Write every output file of a registration and remove those of an earlier run that have no successor.
 
     The files are written in a folder beside their places and moved there when all are whole; ``report.json`` is
@@ -62,6 +69,7 @@ def write_outputs(registration: Registration, output_dir: str | Path, anonymous:
             no warped images.
         output_dir: the folder, made if need be.
         anonymous: leave out names, paths and options that could hold them; the inputs are called fixed and moving.
+        report_dicom: write the report as a DICOM document too.
 
     Returns:
         The paths written, by file name.
@@ -75,7 +83,7 @@ def write_outputs(registration: Registration, output_dir: str | Path, anonymous:
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output_dir))
-        _stage(registration, staging, anonymous)
+        _stage(registration, staging, anonymous, report_dicom)
         for name in reversed(OUTPUT_NAMES):
             if name == "report.json" or not (staging / name).exists():
                 (output_dir / name).unlink(missing_ok=True)
@@ -116,7 +124,7 @@ def _unwritable(output_dir: Path, error: OSError) -> InputError:
     return InputError(output_dir, "a folder that can be written", reason, remedy)
 
 
-def _stage(registration: Registration, folder: Path, anonymous: bool) -> None:
+def _stage(registration: Registration, folder: Path, anonymous: bool, report_dicom: bool) -> None:
     """Write all files into a folder; compressing releases the interpreter, so images go beside the drawing."""
     fit = registration.fixed_to_moving
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -124,13 +132,16 @@ def _stage(registration: Registration, folder: Path, anonymous: bool) -> None:
         if fit is not None:
             (folder / "fixed_to_moving.tfm").write_text(transform_text(fit, registration.fixed), encoding="ascii")
             jobs = [pool.submit(job) for job in image_jobs(registration, fit, folder)]
-        record = report_record(registration, anonymous)
+        record = report_record(registration, anonymous, report_dicom)
         _write_csv(folder / "matches.csv", MATCH_COLUMNS, _match_rows(registration.matches))
         if registration.answers is not None:
             answers = registration.answers
             _write_csv(folder / "queries_answered.csv", ANSWER_COLUMNS, _answer_rows(answers))
-            write_markups(folder / "queries_answered.mrk.json", answers.labels, answers.answer_mm)
-        page = render_page(record, draw_pictures(registration), registration.answers)
+            markups = folder / "queries_answered.mrk.json"
+            write_markups(markups, answers.labels, answers.answer_mm, list(_asked(answers)))
+        pictures = draw_pictures(registration)
+        write_dicom(registration, record, pictures, folder)
+        page = render_page(record, pictures, registration.answers, make_viewer(registration))
         (folder / "report.html").write_text(page, encoding="utf-8")
         text = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)
         (folder / "report.json").write_text(text + "\n", encoding="utf-8")
@@ -166,7 +177,14 @@ def _answer_rows(answers: Answers) -> Iterable[list[str]]:
         yield [label, *_cells(asked), *matched, *_cells(rigid)]
 
 
-def report_record(registration: Registration, anonymous: bool = False) -> dict:
+def _asked(answers: Answers) -> Iterable[str]:
+    """Where each point was asked and how sure the answer is, as 3D Slicer shows it beside the point."""
+    for asked, confidence in zip(answers.asked_mm.tolist(), answers.confidence.tolist(), strict=True):
+        x, y, z = (f"{value:.2f}" for value in asked)
+        yield f"asked at R {x}, A {y}, S {z} mm; confidence {confidence:.2f}"
+
+
+def report_record(registration: Registration, anonymous: bool = False, report_dicom: bool = False) -> dict:
     """The content of report.json: plain numbers, strings and lists; what is not finite is None."""
     fit, matches, verdict = registration.fixed_to_moving, registration.matches, registration.verdict
     inliers = int(matches.inlier.sum())
@@ -185,13 +203,16 @@ def report_record(registration: Registration, anonymous: bool = False) -> dict:
         "overlap": verdict.overlap,
         "seconds": registration.seconds,
         "device": registration.device,
-        "versions": _versions(),
+        "versions": versions(),
         "weights_sha256": registration.weights_sha256,
         "inputs": {
             "fixed": _input_record(registration.fixed, "fixed", anonymous),
             "moving": _input_record(registration.moving, "moving", anonymous),
         },
+        "same_patient": same_patient(registration.fixed, registration.moving),
+        "checks": quality_record(registration),
         "options": options_record(registration.options, anonymous),
+        "dicom": dicom_record(registration, anonymous, report_dicom),
     }
     if fit is not None:
         centre = centre_mm(registration.fixed.affine, registration.fixed.shape[1:])
@@ -210,25 +231,14 @@ def options_record(options: Mapping[str, object], anonymous: bool = False) -> di
 
 def _input_record(volume: MetaTensor, role: str, anonymous: bool) -> dict:
     meta = volume.meta
+    described = None if anonymous else series_record(volume)
     return {
+        **({} if described is None else {"series": described}),
         "name": role if anonymous else str(meta.get("name", role)),
         "sha256": meta.get("sha256", ""),
         "shape": meta.get("original_shape", tuple(volume.shape[1:])),
         "spacing": meta.get("original_spacing", spacing_of(volume.affine)),
         "orientation": str(meta.get("orientation") or "".join(nib.aff2axcodes(as_affine(volume.affine).numpy()))),
-    }
-
-
-def _versions() -> dict[str, str]:
-    metadata = Path(__file__).parents[1] / "configs" / "metadata.json"
-    bundle = json.loads(metadata.read_text(encoding="utf-8")).get("version", "") if metadata.is_file() else ""
-    return {
-        "quiz_bundle": bundle,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "monai": monai.__version__,
-        "numpy": np.__version__,
-        "nibabel": nib.__version__,
     }
 
 

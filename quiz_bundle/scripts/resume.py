@@ -14,6 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import EarlyStopping
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from .errors import InputError
 from .options import as_device
@@ -75,6 +76,8 @@ class Resume:
 
     ``model.pt`` is the state dict of the best validation so far (lower is better); ``resume.pt`` holds network, optimizer,
     schedule, epoch, random states, and that best value, so that a worse model cannot overwrite it after a restart.
+    Settings are those of the first start, but for ``max_epochs``: a schedule of a given length (``t_total``) goes on
+    with the length of this start, from where it was.
 
     Args:
         folder: where both files go.
@@ -122,13 +125,23 @@ class Resume:
         state = torch.load(path, map_location="cpu", weights_only=True)
         self.network.load_state_dict(state["network"])
         for name, thing in self.objects.items():
+            length = getattr(thing, "t_total", None)
             thing.load_state_dict(state["objects"][name])
+            if length is not None:
+                _set_length(thing, length)
         trainer.state.epoch, trainer.state.iteration = state["epoch"], state["iteration"]
         self.best = state["best"]
         torch.set_rng_state(state["torch_random"])
         kind, keys, position, has_gauss, gauss = state["numpy_random"]
         np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
         trainer.logger.info("resumed after epoch %d, best validation %.3f", state["epoch"], self.best)
+
+
+def _set_length(schedule: LRScheduler, iterations: int) -> None:
+    """Change how long a schedule is; the optimizer's next step takes the rate of this iteration under the new length."""
+    schedule.t_total = iterations
+    for group, rate in zip(schedule.optimizer.param_groups, schedule.get_lr(), strict=True):
+        group["lr"] = rate
 
 
 def start(network: nn.Module, pretrained: str | Path | None) -> None:

@@ -10,8 +10,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-from .cases import input_error, without_paths
+from .cases import told
+from .errors import input_error
 from .options import as_bool
+from .workers import Worker
 
 FAILED, NOT_ACCEPTED = 1, 3
 
@@ -35,7 +37,7 @@ def tell_input_errors(anonymous: object = False, paths: Mapping[str, object] | N
         if cause is None:
             usual(kind, error, trace)
         else:
-            sys.stderr.write(f"{without_paths(str(cause), paths or {}) if hidden else cause}\n")
+            sys.stderr.write(f"{told(cause, (paths or {}) if hidden else None)}\n")
 
     sys.excepthook = hook
     hidden = as_bool("anonymous", anonymous)
@@ -46,7 +48,8 @@ def finish(records: Sequence[Mapping[str, object]], strict: object = False) -> N
     """End with status 1 if a case failed, with 3 if ``strict`` and a registration was not accepted."""
     failed = [record for record in records if record["status"] == "failed"]
     if failed:
-        sys.stderr.write("".join(f"{record['name']}: {record['message']}\n" for record in failed))
+        if Worker.this().number == 0:  # all of several processes know of it
+            sys.stderr.write("".join(f"{record['name']}: {record['message']}\n" for record in failed))
         raise SystemExit(FAILED)
     if as_bool("strict", strict) and not all(record["accepted"] for record in records):
         raise SystemExit(NOT_ACCEPTED)

@@ -1,13 +1,13 @@
 """Volumes: read an image file, resample it in world space, bring it to the network's grid.
 
 A volume is a ``MetaTensor`` (1, I, J, K) float32 in HU whose ``affine`` (4, 4) float64 maps ijk to RAS mm.
-Its ``meta`` holds only what collates in a batch: name, sha256, filename_or_obj, original_shape, original_spacing,
-orientation, original_affine, space, and for a standardised volume its window.
+Its ``meta`` holds name, sha256, filename_or_obj, original_shape, original_spacing, orientation, original_affine and
+space; one that comes from DICOM has its ``series``, a standardised one its window instead. All but the series collates
+in a batch.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -17,14 +17,18 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import ITKReader, MetaTensor, NibabelReader
-from monai.transforms import LoadImage, MapTransform
-from nibabel.orientations import aff2axcodes, inv_ornt_aff, io_orientation
+from monai.transforms import MapTransform
+from nibabel.orientations import inv_ornt_aff, io_orientation
 from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from .checked import bad_axes, checked_volume, make_volume
+from .dicom.folder import is_dicom
+from .dicom.series import load_series
 from .errors import InputError
-from .geometry import as_affine, centre_mm, check_affine, spacing_of
+from .geometry import as_affine, centre_mm, spacing_of
+from .hashes import file_sha256
 
 AIR_HU = -1024.0
 WINDOW_HU = (-600.0, 600.0)
@@ -32,52 +36,46 @@ NIFTI_ENDINGS = (".nii.gz", ".nii")
 ITK_ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr")
 
 
-def make_volume(data: Tensor, affine: object, meta: Mapping | None = None) -> MetaTensor:
-    """Join voxels (1, I, J, K) with their affine (4, 4) ijk -> RAS mm; ``meta`` is copied, its affine replaced."""
-    kept = {key: value for key, value in (meta or {}).items() if key != "affine"}
-    plain = data.as_subclass(Tensor) if type(data) is not Tensor else data
-    return MetaTensor(plain, affine=as_affine(affine), meta={"space": "RAS", **kept})
-
-
-def load_volume(path: str | Path, name: str | None = None) -> MetaTensor:
-    """Read a NIfTI, MHA or NRRD file as a volume (1, I, J, K) in HU, in the orientation of the file.
+def load_volume(path: str | Path, name: str | None = None, series_uid: str | None = None) -> MetaTensor:
+    """Read a NIfTI, MHA or NRRD file, or a folder of a DICOM series, as a volume (1, I, J, K) in HU, in its orientation.
 
     Args:
-        path: the file.
-        name: what to call it in reports; the file's name without its ending when left out.
+        path: the file or folder.
+        name: what to call it in reports; the file's name without its ending, or the folder's, when left out.
+        series_uid: which series to take of a DICOM folder that holds several.
 
     Raises:
         InputError: the file is missing, not readable, not one 3-D image, has no usable position in space (no sform
-            and no qform, singular or sheared axes), is constant, or holds numbers that are not finite.
+            and no qform, singular or sheared axes), is constant, or holds numbers that are not finite; of a DICOM
+            folder, see ``load_series``.
     """
     path = Path(path)
     ending = next((e for e in NIFTI_ENDINGS + ITK_ENDINGS if path.name.lower().endswith(e)), None)
     if not path.exists():
-        raise InputError(path, "an image file", "no such file", "check the path")
-    if ending is None or not path.is_file():
-        found = "a folder" if path.is_dir() else f"a file ending in '{path.suffix}'"
-        remedy = f"convert it to one of {', '.join(NIFTI_ENDINGS + ITK_ENDINGS)}"
-        raise InputError(path, "a NIfTI, MHA or NRRD file", found, remedy)
+        raise InputError(path, "an image file or a DICOM folder", "no such file", "check the path")
+    if path.is_dir() or (ending is None and is_dicom(path)):
+        return load_series(path, name, series_uid)
+    if series_uid is not None:
+        raise InputError(path, "a DICOM folder, since a series UID is given", "a file", "leave the series UID out")
+    if ending is None:
+        remedy = f"convert it to one of {', '.join(NIFTI_ENDINGS + ITK_ENDINGS)}, or give the folder of a DICOM series"
+        raise InputError(path, "a NIfTI, MHA or NRRD file", f"a file ending in '{path.suffix}'", remedy)
     try:
         nifti_affine = _nifti_affine(path) if ending in NIFTI_ENDINGS else None
         reader = ITKReader() if nifti_affine is None else NibabelReader()
-        loaded = LoadImage(reader=reader, image_only=True, dtype=np.float32)(str(path))
-        affine = loaded.affine if nifti_affine is None else nifti_affine
-        digest = _sha256(path)
+        voxels, told = reader.get_data(reader.read(str(path)))
+        affine = told["affine"] if nifti_affine is None else nifti_affine
+        data = torch.from_numpy(np.ascontiguousarray(voxels, dtype=np.float32))
+        digest = file_sha256(path)
     except InputError:
         raise
     except Exception as error:  # readers raise anything from EOFError to RuntimeError on a damaged file
         text = re.sub(r"^.*?ITK ERROR: \w+\(\w+\): ", "", str(error).strip() or type(error).__name__, flags=re.DOTALL)
         if "determinant is 0" in text:
-            raise _bad_axes(path, "a singular affine") from error
+            raise bad_axes(path, "a singular affine") from error
         found = f"a damaged or truncated file ({text.splitlines()[0].replace(str(path), path.name)[:160]})"
         raise InputError(path, "a readable image", found, "export or copy it again") from error
-    return _checked(path, loaded.as_tensor(), affine, {"name": name or path.name[: -len(ending)], "sha256": digest})
-
-
-def _bad_axes(path: Path, found: str) -> InputError:
-    remedy = "resample it to voxel axes at right angles, or export it again"
-    return InputError(path, "voxel axes of positive length at right angles", found, remedy)
+    return checked_volume(path, data, affine, {"name": name or path.name[: -len(ending)], "sha256": digest})
 
 
 def _nifti_affine(path: Path) -> np.ndarray:
@@ -91,43 +89,6 @@ def _nifti_affine(path: Path) -> np.ndarray:
         found = "sform_code = qform_code = 0, so its orientation is unknown"
         raise InputError(path, "a NIfTI with a position in space", found, "set its sform or qform, or export it again")
     return image.affine
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _checked(path: Path, data: Tensor, affine: object, meta: dict) -> MetaTensor:
-    """Make a volume of what a reader gave, or say what is wrong with it."""
-    found = " x ".join(map(str, data.shape))
-    while data.ndim > 3 and data.shape[-1] == 1:
-        data = data[..., 0]
-    if data.ndim != 3 or min(data.shape) < 2:
-        remedy = "give a single volume with two slices or more"
-        raise InputError(path, "one 3-D image", f"an image of {found} voxels", remedy)
-    affine = as_affine(affine)
-    try:
-        check_affine(affine)
-    except ValueError as error:
-        raise _bad_axes(path, str(error)) from error
-    low, high = (float(value) for value in torch.aminmax(data))
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise InputError(path, "finite voxel values", "NaN or infinity among them", "replace them, say by -1024")
-    if low == high:
-        found = f"the value {low:g} in every voxel"
-        raise InputError(path, "an image with content", found, "check that this is the right file")
-    meta |= {
-        "filename_or_obj": str(path),
-        "original_shape": tuple(data.shape),
-        "original_spacing": tuple(spacing_of(affine).tolist()),
-        "original_affine": affine.clone(),
-        "orientation": "".join(aff2axcodes(affine.numpy())),
-    }
-    return make_volume(data[None].contiguous(), affine, meta)
 
 
 def resample(
@@ -272,7 +233,8 @@ def standardise(volume: MetaTensor, spacing: float, window: tuple[float, float] 
     clamped = make_volume(volume.as_tensor().float().clamp(low, high), volume.affine, volume.meta)
     result = resample(clamped, affine, shape, outside=low)
     scaled = result.as_tensor().sub_(low).div_(high - low)
-    return make_volume(scaled, affine, {**volume.meta, "window": (float(low), float(high))})
+    meta = {key: value for key, value in volume.meta.items() if key != "series"}  # it would not collate
+    return make_volume(scaled, affine, {**meta, "window": (float(low), float(high))})
 
 
 def body_mask(volume: MetaTensor, threshold: float = -300.0) -> Tensor:

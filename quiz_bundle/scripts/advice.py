@@ -1,0 +1,41 @@
+"""What to do about each reason for which a registration was refused."""
+
+from __future__ import annotations
+
+import re
+
+# Told apart by words of the reasons that `assess` gives; the first that fits is taken.
+ADVICE = (
+    (
+        r"no rigid map fits",
+        "Check that both files are CTs of one patient and one part of the body: open them beside each other. If they are, "
+        "crop the larger one to where they should meet, or give landmarks in 3D Slicer, and register again.",
+    ),
+    (
+        r"along a line|in one place",
+        "Look at the map of matches: they cover too little of the body. A moving scan with a larger field, or without "
+        "`fixed_region` if one was given, lets them spread.",
+    ),
+    (
+        r"scan's field lies inside",
+        "Check the overlay: does the moving scan truly reach that far out of the fixed one? If so, use a fixed scan "
+        "that covers more of it. If not, the place is wrong: do not use the transform.",
+    ),
+    (
+        r"matches agree with the rigid map",
+        "Look at the overlay and the map of matches. If bones lie on each other, the transform can be a start for a "
+        "registration by hand; otherwise check that both scans show the same anatomy and patient.",
+    ),
+    (
+        r"place is doubtful|expected error|correlat",
+        "Check in the overlay and the checkerboard that the same vertebra and the same hip bones lie on each other: "
+        "one vertebra off looks almost right. Repeat with `--refine false` and compare; give "
+        "`fixed_region` (a bone) where soft parts have moved a lot. Without an independent check, do not use it.",
+    ),
+)
+OTHERWISE = "Look at the pictures below, and do not use the transform without an independent check."
+
+
+def advice_on(reason: str) -> str:
+    """One or two sentences on what to do about a reason for refusal."""
+    return next((advice for words, advice in ADVICE if re.search(words, reason, re.IGNORECASE)), OTHERWISE)

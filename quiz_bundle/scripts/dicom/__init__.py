@@ -1,0 +1,1 @@
+"""DICOM: series of slices in, registration objects out."""
