@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from conftest import AFFINES
-from scripts.geometry import as_affine, ijk_to_mm, lattice_ijk, spacing_of
+from scripts.geometry import as_affine, centre_mm, ijk_to_mm, lattice_ijk, spacing_of
 from scripts.matcher import Matcher
 from scripts.register import Options
 from scripts.result import Matches
@@ -66,6 +66,10 @@ def oracle(truth: RigidTransform = TRUTH, noise_mm: float = 1.0, outliers: float
     class Oracle(Matcher):
         def __init__(self, network, fixed, moving, amp=False, chunk=1024):
             self.volumes = fixed, moving
+            # The search may ask the other way round; the fields lie on each other in one direction only.
+            here, there = (centre_mm(volume.affine, volume.shape[1:]) for volume in self.volumes)
+            off = [float((way(here[None])[0] - there).norm()) for way in (truth, truth.inverse())]
+            self.truth = truth if off[0] <= off[1] else truth.inverse()
             self.generator = torch.Generator().manual_seed(seed)
 
         def _draw(self, *size: int) -> Tensor:
@@ -73,7 +77,7 @@ def oracle(truth: RigidTransform = TRUTH, noise_mm: float = 1.0, outliers: float
 
         def one_way(self, points_mm: Tensor, backward: bool = False) -> Matches:
             count, searched = len(points_mm), self.volumes[0 if backward else 1]
-            right = (truth.inverse() if backward else truth)(points_mm)
+            right = (self.truth.inverse() if backward else self.truth)(points_mm)
             found = right + noise_mm * torch.randn(count, 3, generator=self.generator, dtype=torch.float64)
             wrong = self._draw(count) < outliers
             size = torch.tensor(searched.shape[1:])

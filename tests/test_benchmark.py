@@ -1,4 +1,4 @@
-"""The benchmark: peers that move points the right way, rows that are not computed twice, numbers one can add up."""
+"""The benchmark: rows that are not computed twice, pairs planned as told, tables and plots one can add up."""
 
 import csv
 import json
@@ -11,112 +11,24 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from scripts import benchmark, peers
-from scripts.benchmark import COLUMNS, run_benchmark
-from scripts.benchmark_table import markdown, summarise, wilson
+from matplotlib.image import imread
+from scripts import peers
+from scripts.benchmark import plan, quiz, run, run_benchmark
+from scripts.benchmark.curves import binned, distribution
+from scripts.benchmark.plan import Planned, phantom_sources, plan_pairs
+from scripts.benchmark.plots import draw_plots
+from scripts.benchmark.quiz import QUIZ
+from scripts.benchmark.rows import COLUMNS, map_of
+from scripts.benchmark.table import common, markdown, report, summarise, wilson
 from scripts.errors import InputError
 from scripts.files import write_nifti
-from scripts.geometry import centre_mm, grid_affine, ijk_to_mm, lattice_ijk, ras_to_lps
-from scripts.rigid import RigidTransform, angle_deg, rotation_matrix
-from scripts.volumes import make_volume, resample
+from scripts.geometry import grid_affine, ijk_to_mm, lattice_ijk
+from scripts.peers import PEERS
+from scripts.queries import no_matches
+from scripts.rigid import RigidTransform, angle_deg
+from scripts.search import Fit
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def scene(points_mm):
-    """HU at points (N, 3) of an object like no other way round: three balls in an egg."""
-    value = torch.full(points_mm.shape[:1], -1000.0, dtype=torch.float64)
-    egg = torch.tensor([70.0, 55.0, 90.0], dtype=torch.float64)
-    value[(points_mm / egg).square().sum(-1) < 1] = 0.0
-    for place, radius, hu in (((25, 10, 40), 18, 600), ((-30, -12, 5), 22, 350), ((10, -20, -45), 15, 900)):
-        value[(points_mm - torch.tensor(place)).norm(dim=-1) < radius] = hu
-    return value
-
-
-def rendered(transform, affine, shape):
-    """The scene as a scanner sees it that puts patient point p at transform(p)."""
-    points = transform.inverse()(ijk_to_mm(lattice_ijk(shape), affine))
-    return make_volume(scene(points).reshape(1, *shape).float(), affine)
-
-
-@pytest.fixture(scope="module")
-def known_pair():
-    """A large LPS scan, a small oblique one of the same scene, and the true map from fixed to moving points."""
-    shape = (50, 44, 60)
-    affine = grid_affine(4.0, shape, (0.0, 0.0, 0.0))
-    affine[:, :2] *= -1
-    affine[:2, 3] *= -1
-    truth = RigidTransform.about([4.0, -3.0, 6.0], [212.0, -130.0, 68.0], [0.0, 0.0, 0.0])
-    fixed = rendered(RigidTransform.identity(), affine, shape)
-    small = grid_affine(3.0, (44, 40, 40), (200.0, -120.0, 60.0))
-    tilt = RigidTransform.about([0.0, 8.0, 0.0], [0.0, 0.0, 0.0], [200.0, -120.0, 60.0])
-    return fixed, rendered(truth, tilt.matrix @ small, (44, 40, 40)), truth
-
-
-def assert_close(found, truth, millimetres, degrees):
-    corners = torch.tensor([[0.0, 0, 0], [50, 30, -40], [-40, 20, 50]], dtype=torch.float64)
-    assert float((found(corners) - truth(corners)).norm(dim=-1).max()) < millimetres
-    assert angle_deg(found, truth) < degrees
-
-
-def test_itk_image_shows_the_same_world(affine):
-    pytest.importorskip("itk")
-    volume = make_volume(torch.rand(1, 5, 6, 7), affine)
-    image = peers.to_itk(volume)
-    for index in ([0, 0, 0], [4, 1, 6], [2, 5, 3]):
-        lps = torch.tensor(list(image.TransformIndexToPhysicalPoint(index)), dtype=torch.float64)
-        torch.testing.assert_close(ras_to_lps(lps), ijk_to_mm([index], affine)[0], rtol=1e-6, atol=1e-4)
-        assert image.GetPixel(index) == float(volume[0][tuple(index)])
-
-
-@pytest.mark.parametrize("method", ["elastix", "elastix_large_fixed", "elastix_multistart"])
-def test_elastix_finds_a_known_transform(known_pair, method):
-    try:
-        peers.elastix_package()
-    except InputError:
-        pytest.skip("itk-elastix is not installed (requirements-peers.txt)")
-    fixed, moving, truth = known_pair
-    result = peers.PEERS[method](fixed, moving, 0, 2)
-    assert result.note == "" and result.seconds > 0
-    assert_close(result.fixed_to_moving, truth, millimetres=1.5, degrees=1.0)
-    if method == "elastix":  # the other way round as well
-        back = peers.elastix(moving, fixed, 0, 2).fixed_to_moving
-        assert_close(back.inverse(), truth, millimetres=1.5, degrees=1.0)
-
-
-def test_elastix_angles_are_read_in_itk_order():
-    sitk = pytest.importorskip("SimpleITK")
-    numbers, centre = [0.3, -0.5, 0.8, 4.0, -6.0, 9.0], [12.0, 20.0, -35.0]
-    for zyx in (False, True):
-        oracle = sitk.Euler3DTransform()
-        oracle.SetFixedParameters([*centre, float(zyx)])
-        oracle.SetParameters(numbers)
-        ours = peers._euler_to_ras(
-            {
-                "TransformParameters": [str(n) for n in numbers],
-                "CenterOfRotationPoint": [str(c) for c in centre],
-                "ComputeZYX": ["true" if zyx else "false"],
-            }
-        )
-        for lps in ([0.0, 0.0, 0.0], [50.0, -20.0, 10.0]):
-            expected = torch.tensor(oracle.TransformPoint(lps), dtype=torch.float64)
-            torch.testing.assert_close(ras_to_lps(ours(ras_to_lps([lps])))[0], expected, rtol=0, atol=1e-9)
-
-
-def test_centres_and_identity(known_pair):
-    fixed, moving, _ = known_pair
-    found = peers.centres(fixed, moving).fixed_to_moving
-    middle = found(centre_mm(fixed.affine, fixed.shape[1:])[None])[0]
-    torch.testing.assert_close(middle, centre_mm(moving.affine, moving.shape[1:]))
-    assert torch.equal(peers.identity(fixed, moving).fixed_to_moving.matrix, torch.eye(4, dtype=torch.float64))
-
-
-def test_mutual_information_is_largest_where_images_fit(known_pair):
-    fixed, moving, truth = known_pair
-    coarse = resample(moving, moving.affine, moving.shape[1:])
-    right = peers.mutual_information(coarse, fixed, truth.inverse())
-    off = RigidTransform.from_parts(rotation_matrix(torch.zeros(3, dtype=torch.float64)), torch.tensor([15.0, 0, 0]))
-    assert right > 1.3 * peers.mutual_information(coarse, fixed, off @ truth.inverse())
 
 
 @pytest.fixture
@@ -170,8 +82,8 @@ def test_runs_goes_on_and_does_nothing_twice(ct_file, tmp_path, monkeypatch):
 def test_other_cases_are_not_mixed_in(ct_file, tmp_path, monkeypatch):
     options = {"volume": str(ct_file), "cases": 1, "output_dir": str(tmp_path / "out"), "threads": 1}
     run_benchmark(methods="centres", **options)
-    draw = benchmark.draw_case
-    monkeypatch.setattr(benchmark, "draw_case", lambda volume, regime, seed: draw(volume, regime, seed + 100))
+    draw = plan.draw_case
+    monkeypatch.setattr(plan, "draw_case", lambda volume, regime, seed, other: draw(volume, regime, seed + 100))
     with pytest.raises(InputError, match="same cases"):
         run_benchmark(methods=["centres", "identity"], **options)
 
@@ -192,27 +104,106 @@ def test_real_pair_with_landmarks(ct_file, tmp_path):
 
 def test_quiz_variants_and_stale_weights(ct_file, tmp_path, monkeypatch):
     """Each variant passes its options on and its verdict comes into the row; rows of other weights are done again."""
-    asked = []
+    asked, searched, looked = [], [], []
 
-    def register(fixed, moving, network, options):
+    def search(network, fixed, moving, settings, generator, amp):
+        searched.append(fixed.numel() > moving.numel())
+        return "fit"
+
+    def conclude(case, pair, found, network, options, watch):
         asked.append((options.refine, options.transform, options.seed))
-        verdict = SimpleNamespace(accepted=False, expected_tre_mm=12.5, reasons=["too few matches"])
-        found = peers.centres(fixed, moving).fixed_to_moving
-        return SimpleNamespace(fixed_to_moving=found, verdict=verdict, seconds={"total": 1.5})
+        verdict = SimpleNamespace(
+            accepted=False, expected_tre_mm=12.5, expected_tre_90_mm=(2.0, math.nan), reasons=["too few matches"]
+        )
+        shift = PEERS["centres"](case["fixed"], case["moving"]).fixed_to_moving
+        return SimpleNamespace(fixed_to_moving=shift, verdict=verdict)
 
-    monkeypatch.setattr(benchmark, "register", register)
+    def look(self, case, options):
+        looked.append(case.seed)
+        return [], Fit(None, None, no_matches(), no_matches(), 0, 6.0)
+
+    monkeypatch.setattr(quiz, "search", search)
+    monkeypatch.setattr(quiz, "conclude", conclude)
+    monkeypatch.setattr(quiz.QuizMethods, "_look", look)
     options = {"cases": 1, "seed": 4, "output_dir": str(tmp_path / "out"), "threads": 1}
     first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
-    summary = run_benchmark(str(ct_file), methods=list(benchmark.QUIZ), network=first, **options)
-    assert asked == [(False, "rigid", 4), (False, "translation", 4), (True, "rigid", 4)]
-    assert all(s["accepted"] == 0 and s["median_seconds"] == 1.5 for s in summary)
-    row = read(tmp_path / "out" / "cases.csv")[0]
-    assert (row["accepted"], row["expected_tre_mm"], row["note"]) == ("0", "12.5", "too few matches")
+    run_benchmark(str(ct_file), methods=[*QUIZ, "centres"], network=first, **options)
+    assert asked == [(False, "rigid", 4), (False, "translation", 4), (True, "rigid", 4), (True, "rigid", 4)]
+    assert searched == [True, False] and looked == [4]  # shared by those that begin alike; the last one is swapped
+    rows = {row["method"]: row for row in read(tmp_path / "out" / "cases.csv")}
+    says = [rows["quiz"][name] for name in ("accepted", "expected_tre_mm", "expected_low_mm", "expected_high_mm", "note")]
+    assert says == ["0", "12.5", "2", "", "too few matches"]
+    assert rows["quiz_matcher"]["tre_mean_mm"] == "inf" and rows["quiz_matcher"]["note"] == "the matches fix no map"
+    assert rows["quiz_matcher"]["accepted"] == "" == rows["centres"]["accepted"]
+    shift = map_of(rows["centres"])
+    torch.testing.assert_close(map_of(rows["quiz_reversed"]).matrix, shift.matrix, rtol=0, atol=1e-4)  # turned back
+    assert (
+        "| R1 | 1 | 0.00 | 0.00 | 0.00 | 0.00 | 1.000 (0.207-1.000; 1 of 1) |" in (tmp_path / "out/summary.md").read_text()
+    )
     run_benchmark(str(ct_file), methods=["quiz", "centres"], network=first, **options)
-    assert len(asked) == 3
-    run_benchmark(str(ct_file), methods="quiz", network=second, **options)
     assert len(asked) == 4
+    run_benchmark(str(ct_file), methods="quiz", network=second, **options)
+    assert len(asked) == 5
     assert [r["method"] for r in read(tmp_path / "out" / "cases.csv")] == ["centres", "quiz"]
+
+
+def test_matcher_alone_is_least_squares():
+    generator = torch.Generator().manual_seed(0)
+    fixed = 50 * torch.randn(40, 3, generator=generator, dtype=torch.float64)
+    turn = RigidTransform.about([0.0, 0, 20], [5.0, -7, 11], [0.0, 0, 0])
+    matches = no_matches()
+    matches.fixed_mm, matches.moving_mm, matches.confidence = fixed, turn(fixed), torch.ones(40, dtype=torch.float64)
+    assert angle_deg(quiz._least_squares(matches), turn) < 1e-5
+    matches.moving_mm = matches.moving_mm.clone()
+    matches.moving_mm[:10] += 200.0  # a quarter astray takes it along by a quarter: nothing robust here
+    assert float((quiz._least_squares(matches)(fixed) - turn(fixed)).norm(dim=-1).mean()) > 30
+
+
+def test_late_answers_count_as_none():
+    result = peers.PeerResult(RigidTransform.identity(), 12.0)
+    assert run.in_time(result, 12.0) is result
+    late = run.in_time(result, 10.0)
+    assert late.fixed_to_moving is None and late.seconds == 12.0 and late.note == "took longer than 10 s"
+
+
+def test_pairs_are_dealt_to_the_volumes_in_turn():
+    planned = plan_pairs(["a/ct1.nii", "b/ct2.nii"], ["R1", "R3"], cases=5, seed=100)
+    seeds = {name: [p.seed for p in planned if p.volume == name and p.regime == "R1"] for name in ("ct1.nii", "ct2.nii")}
+    assert seeds == {"ct1.nii": [100, 102, 104], "ct2.nii": [101, 103]}
+    assert [p.number for p in planned] == [0, 2, 4, 0, 2, 4, 1, 3, 1, 3]
+    with pytest.raises(InputError, match="--unrelated"):
+        plan_pairs(["ct"], ["unrelated"], 1, 0)
+    others = [p.other for p in plan_pairs(["ct"], ["unrelated"], 3, 0, unrelated=["x", "y"])]
+    assert others == ["x", "y", "x"]
+
+
+def test_peers_run_on_the_first_pairs_only(ct_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(quiz.QuizMethods, "run", lambda self, case, method: quiz.Answer(peers.PeerResult(None, 0.0), 0.0))
+    options = {"volume": str(ct_file), "network": torch.nn.Linear(2, 2), "output_dir": str(tmp_path / "out"), "threads": 1}
+    run_benchmark(methods=["centres", "quiz"], cases="3", peer_cases="1", **options)  # as the command line hands them over
+    rows = read(tmp_path / "out" / "cases.csv")
+    assert [(r["seed"], r["method"]) for r in rows] == [("0", "centres"), ("0", "quiz"), ("1", "quiz"), ("2", "quiz")]
+    assert [r["seed"] for r in common(rows)] == ["0", "0"]
+    assert "## Pairs that every method of the regime ran on" in (tmp_path / "out" / "summary.md").read_text()
+
+
+def test_phantoms_are_long_where_the_scan_lies_anywhere(monkeypatch):
+    asked = []
+
+    class Phantom:
+        def __init__(self, seed, length_mm):
+            asked.append((seed, length_mm))
+
+        def session(self, kind, spacing):
+            return SimpleNamespace(volume="volume")
+
+    monkeypatch.setattr(plan, "PelvisPhantom", Phantom)
+    monkeypatch.setattr(plan, "draw_case", lambda *arguments: arguments)
+    maker = plan.Maker()
+    (source,) = phantom_sources(1)
+    for regime in ("R1", "R1", "R3"):
+        assert maker.make(Planned(source, regime, 7, 0, source)) == ("volume", regime, 7, None)
+    assert asked == [(1000, 360.0), (1000, 900.0)]
 
 
 def test_wilson_interval():
@@ -233,14 +224,15 @@ def test_summary_adds_up():
     assert first["success10"] == pytest.approx(2 / 3) and first["accepted"] == pytest.approx(2 / 3)
     assert (first["median_tre_mm"], first["median_ratio"], first["median_seconds"]) == (5.0, 2.5, 2.0)
     assert second["accepted"] is None
-    assert "| R1 | a | 3 | 0.67 (0.21-0.94) | 5.00 | 2.00 | 2.500 |" in markdown([first], "here")
+    assert "| R1 | a | 3 | 0.67 (0.21-0.94) | 5.00 | 2.00 | 2.500 |" in markdown([first])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "--volume"),
+        ({"cases": "many"}, "whole number"),
         ({"volume": "ct.nii", "regimes": ["R7"]}, "R7"),
+        ({"volume": "ct.nii", "regimes": ["unrelated"]}, "--unrelated"),
         ({"volume": "ct.nii", "methods": ["magic"]}, "magic"),
         ({"volume": "no_such_ct.nii.gz", "methods": "identity"}, "no_such_ct"),
     ],
@@ -248,14 +240,7 @@ def test_summary_adds_up():
 def test_bad_options_are_told(options, message, tmp_path):
     with pytest.raises(InputError, match=message):
         run_benchmark(output_dir=str(tmp_path / "out"), **options)
-
-
-def test_absent_package_is_told(monkeypatch, tmp_path):
-    peers.elastix_package.cache_clear()
-    monkeypatch.setitem(sys.modules, "itk", None)
-    with pytest.raises(InputError, match="requirements-peers.txt"):
-        run_benchmark(volume="ct.nii", methods="elastix", output_dir=str(tmp_path / "out"))
-    peers.elastix_package.cache_clear()
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("inside_bundle", [False, True])
@@ -271,3 +256,43 @@ def test_config_runs_from_two_directories(ct_file, tmp_path, inside_bundle):
     assert done.returncode == 0, done.stderr
     assert len(read(out / "cases.csv")) == 2
     assert "| R1 | centres | 1 |" in (out / "summary.md").read_text()
+
+
+def a_row(method, number, tre, **more):
+    """A row as the table has it."""
+    row = dict.fromkeys(COLUMNS, "") | {"volume": "ct", "regime": "R1", "seed": str(number), "method": method}
+    row |= {"tre_mean_mm": str(tre), "best_rigid_mm": "4", "ratio": str(tre / 4), "success10": str(int(tre <= 10))}
+    row |= {"rotation_error_deg": "1", "translation_error_mm": "2", "seconds": "1.5", "cpu_seconds": "3", "threads": "2"}
+    return row | {"start_mm": str(2.0 * number), "turn_deg": "5", "overlap": "0.9"} | more
+
+
+def test_distribution_counts_what_has_no_answer():
+    assert distribution([4.0, math.inf, 2.0, 8.0]) == ([2.0, 4.0, 8.0], [0.25, 0.5, 0.75])
+
+
+def test_capture_range_bins_hold_equally_many():
+    """40 starts at 0, 1 ... 39 mm, of which those below 25 mm succeed: ten to a bin."""
+    found = binned([float(n) for n in range(39, -1, -1)], [n < 25 for n in range(39, -1, -1)])
+    assert found.middle == [4.5, 14.5, 24.5, 34.5]
+    assert found.success == [1.0, 1.0, 0.5, 0.0]
+    assert (found.low[2], found.high[2]) == pytest.approx(wilson(5, 10))
+    assert len(binned([1.0] * 200, [True] * 200).middle) == 8
+    assert len(binned([1.0, 2.0], [True, False]).middle) == 1
+
+
+def test_plots_of_each_regime_and_over_all(tmp_path):
+    rows = [a_row(method, number, tre) for number in range(12) for method, tre in (("centres", 3.0 * number), ("quiz", 4.0))]
+    rows += [a_row("quiz", 0, math.inf, regime="unrelated", best_rigid_mm="", start_mm="")]
+    names = [file.name for file in draw_plots(rows, tmp_path)]
+    assert names == ["success.png", "time.png", *(f"R1_{name}.png" for name in ("tre", "distance", "rotation", "overlap"))]
+    for name in names:
+        assert imread(tmp_path / name).shape[1] >= 500
+    assert draw_plots(rows[-1:], tmp_path) == []  # nothing to draw where nothing is known
+
+
+def test_report_is_whole():
+    rows = [a_row("centres", 0, 3.0), a_row("quiz", 0, 4.0), a_row("quiz", 1, 40.0)]
+    text = report(rows, "here", 60.0)
+    assert "| R1 | quiz | 2 | 0.50 (0.09-0.91) | 22.00 |" in text and "| R1 | quiz | 1 | 1.00 (0.21-1.00) | 4.00 |" in text
+    assert "longer than 60 s" in text and "Machine: here." in text
+    assert "## Trust" not in text and "## Reversibility" not in text

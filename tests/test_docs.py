@@ -259,7 +259,7 @@ def test_the_card_tells_the_recipe_of_the_weights():
     assert f"{recipe['queries_per_pair']} queries in each direction" in said
     assert f"{recipe['phantoms']} phantoms" in said
     assert recipe["batch_size"] == 1 and "one pair each" in said
-    assert recipe["learning_rate"] == 1e-3 and "learning rate 1e-3" in said
+    assert recipe["learning_rate"] == 7e-4 and "the same with 7e-4" in said
     assert recipe["warmup_iterations"] == 100 and "100 iterations of warm-up" in said
     assert recipe["weight_decay"] == 1e-4 and "weight decay 1e-4" in said and recipe["amp"] is True
 

@@ -7,7 +7,7 @@ import torch
 from scripts.errors import InputError
 from scripts.geometry import centre_mm, grid_affine, ijk_to_mm, inside, lattice_ijk, mm_to_grid, sample, spacing_of
 from scripts.landmarks import PairedLandmarks
-from scripts.regimes import REGIMES, draw_case, real_case, without_couch
+from scripts.regimes import REGIMES, draw_case, mirrored, real_case, without_couch
 from scripts.rigid import RigidTransform
 from scripts.volumes import make_volume, to_orientation_ras
 
@@ -157,3 +157,57 @@ def test_anywhere_along_a_long_reference_but_on_the_patient(trunk):
         off = (middle - torch.tensor(CENTRE).double()).abs()
         assert (off[:2] < 45).all() and off[2] <= 90  # 340 mm of trunk, 160 mm of field
     assert float((middles[0] - middles[1])[2].abs()) > 1
+
+
+@pytest.fixture(scope="module")
+def variants(trunk, easy):
+    """R1 of one seed, and the same pair seen otherwise."""
+    names = ("R1-thin", "R1-thick", "R1-coronal", "R1-feet-first", "R1-prone")
+    return {"R1": easy[1], **{name: draw_case(trunk, name, 1) for name in names}}
+
+
+def test_variants_have_the_pose_and_the_content_of_their_regime(variants):
+    for case in variants.values():
+        assert case.start_mm == pytest.approx(variants["R1"].start_mm, abs=1)
+        assert case.turn_deg == pytest.approx(variants["R1"].turn_deg, abs=0.3)
+        points = case.body_moving_mm
+        shown = sample(case.moving[None], mm_to_grid(points, case.moving.affine, case.moving.shape[1:])[None].float())
+        true = patient(case.motion(points))
+        inner = true > -900
+        assert correlation(shown[0, 0][inner], true[inner]) > 0.9
+
+
+def test_variants_are_taken_and_stored_as_they_say(variants):
+    spacing = {name: to_orientation_ras(case.moving).affine.diagonal()[:3].tolist() for name, case in variants.items()}
+    assert spacing["R1"] == spacing["R1-feet-first"] == spacing["R1-prone"] == [2, 2, 3]
+    assert (spacing["R1-thin"], spacing["R1-thick"], spacing["R1-coronal"]) == ([1, 1, 1], [2, 2, 5], [2, 5, 2])
+    orders = {name: case.moving.meta["orientation"] for name, case in variants.items()}
+    assert orders["R1-coronal"] in ("LIP", "RSA") and orders["R1-feet-first"] == "RPI"
+    assert orders["R1-prone"] in ("RAS", "LAI")
+
+
+def test_a_header_turned_by_half_a_turn_turns_the_truth(trunk):
+    case = draw_case(trunk, "R1-turned-header", 1)
+    assert case.turn_deg == pytest.approx(180, abs=12)
+    assert case.tre_mean_mm(case.best_rigid) < 6
+
+
+def test_a_mirrored_patient_is_the_patient_in_a_mirror(trunk):
+    swapped = mirrored(without_couch(trunk)[0])
+    points = torch.tensor([[20.0, 10, 15], [-40, 5, 0]], dtype=torch.float64) + torch.tensor(CENTRE).double()
+    where = mm_to_grid(points, swapped.affine, swapped.shape[1:])
+    shown = sample(swapped.as_tensor()[None], where[None].float())[0, 0]
+    points[:, 0] = 2 * CENTRE[0] - points[:, 0]
+    torch.testing.assert_close(shown.double(), patient(points), rtol=0, atol=40)
+    case, plain = draw_case(trunk, "R1-mirrored", 1), draw_case(trunk, "R1", 1)
+    assert case.start_mm == pytest.approx(plain.start_mm, abs=1)  # where the scans agree but for the side
+    assert not torch.equal(case.moving, plain.moving)
+
+
+def test_unrelated_scans_have_no_truth(trunk):
+    other = make_volume(trunk.as_tensor().flip(1, 3), trunk.affine)
+    case = draw_case(trunk, "unrelated", 0, other)
+    assert len(case.body_fixed_mm) == 0 and math.isnan(case.best_rigid_mm)
+    assert case.tre_mean_mm(RigidTransform.identity()) == math.inf
+    with pytest.raises(InputError, match="--unrelated"):
+        draw_case(trunk, "unrelated", 0)

@@ -9,16 +9,17 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from .geometry import grid_to_mm, inside
+from .geometry import as_affine, grid_to_mm, inside
 from .result import Verdict
 from .rigid import RigidTransform, residual_mm
 from .search import Fit
 
 # Fitted to pairs of known truth and unrelated pairs; how, and what it is worth, is in docs/README.md under Trust.
-LOST_ODDS = (9.0, -24.0, -4.0)  # log odds to be lost: constant, times the local correlation, times the inlier ratio
-RIGHT_LOG_MM = (2.27, 0.59)  # log of a right map's error: constant, times the log of what the local correlation leaves
-RIGHT_BAND = (0.72, 1.42)  # a right map's error over the expected one, 5 % and 95 %
-LOST_MM, LOST_BAND_MM = 60.0, (12.0, 400.0)  # what a lost registration is off by, roughly
+# Log odds to be lost: constant, and per unit of local correlation, correlation, inlier ratio and share of votes.
+LOST_ODDS = (11.03, -10.58, -8.86, -3.51, -1.75)
+RIGHT_LOG_MM = (2.198, 0.546)  # log of a right map's error: constant, and per log of what the local correlation leaves
+RIGHT_BAND = (0.68, 1.5)  # a right map's error over the expected one, 5 % and 95 %
+LOST_MM, LOST_BAND_MM = 80.0, (12.0, 400.0)  # what a lost registration is off by, roughly
 CERTAIN = 0.05  # chance below which the other outcome is left out of the band
 WORST_MM = 10.0  # expected error that is still accepted
 VOTE_MM = 24.0  # a coarse match within this distance of the map votes for it: one coarse token
@@ -34,8 +35,10 @@ class Evidence:
         votes: coarse matches, found without any idea where to look, that agree with the map.
         vote_share: their share of the coarse matches that passed the filters.
         spread_mm: second largest standard deviation of the inliers' places: matches on a line fix no turn.
-        correlation: of the intensities under the map within small patches, [-1, 1].
+        local_correlation: of the intensities under the map within small patches, [-1, 1].
+        correlation: of the intensities over the whole body, [-1, 1].
         overlap: fraction of the moving field inside the fixed one.
+        shared: fraction of the smaller field inside the larger one.
     """
 
     inliers: int
@@ -43,8 +46,10 @@ class Evidence:
     votes: int
     vote_share: float
     spread_mm: float
+    local_correlation: float
     correlation: float
     overlap: float
+    shared: float
 
 
 def overlap_fraction(transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor, steps: int = 24) -> float:
@@ -59,6 +64,7 @@ def gather(
     found: Fit,
     fixed: MetaTensor,
     moving: MetaTensor,
+    local_correlation: float,
     correlation: float,
 ) -> Evidence:
     """Collect the evidence for a map.
@@ -67,9 +73,10 @@ def gather(
         transform: fixed to moving, the one to be judged.
         found: matches with the inliers of that map marked.
         fixed, moving: the scans, for their fields.
-        correlation: of the intensities under the map within small patches.
+        local_correlation, correlation: of the intensities under the map, within small patches and over the body.
     """
     inlier, votes = found.matches.inlier, found.votes
+    overlap = overlap_fraction(transform, fixed, moving)
     agree = residual_mm(transform, votes.fixed_mm, votes.moving_mm) <= VOTE_MM
     return Evidence(
         inliers=int(inlier.sum()),
@@ -77,9 +84,16 @@ def gather(
         votes=int(agree.sum()),
         vote_share=float(agree.double().mean()) if len(agree) else 0.0,
         spread_mm=_second_spread(found.matches.fixed_mm[inlier]),
+        local_correlation=local_correlation,
         correlation=correlation,
-        overlap=overlap_fraction(transform, fixed, moving),
+        overlap=overlap,
+        shared=overlap if field_size(fixed) >= field_size(moving) else overlap_fraction(transform.inverse(), moving, fixed),
     )
+
+
+def field_size(volume: MetaTensor) -> float:
+    """Size of a volume's field in mm^3."""
+    return float(torch.linalg.det(as_affine(volume.affine)).abs()) * math.prod(volume.shape[1:])
 
 
 def _second_spread(points_mm: Tensor) -> float:
@@ -91,13 +105,13 @@ def _second_spread(points_mm: Tensor) -> float:
 def expected_tre(evidence: Evidence) -> tuple[float, tuple[float, float]]:
     """Expected TRE in mm and its 90 % band.
 
-    A mixture of "right" and "lost". The chance to be lost falls with the correlation and with the share of the matches that
-    agree; the error of a right map grows with what the correlation leaves unexplained.
+    A mixture of "right" and "lost". The chance to be lost falls with the correlations and with the shares of matches that
+    agree; the error of a right map grows with what the local correlation leaves unexplained.
     """
-    constant, per_correlation, per_ratio = LOST_ODDS
-    odds = constant + per_correlation * evidence.correlation + per_ratio * evidence.inlier_ratio
+    signs = (1.0, evidence.local_correlation, evidence.correlation, evidence.inlier_ratio, evidence.vote_share)
+    odds = sum(weight * sign for weight, sign in zip(LOST_ODDS, signs, strict=True))
     lost = 1 / (1 + math.exp(-max(-50.0, min(odds, 50.0))))
-    right = math.exp(RIGHT_LOG_MM[0] + RIGHT_LOG_MM[1] * math.log(1 - min(evidence.correlation, 0.999)))
+    right = math.exp(RIGHT_LOG_MM[0] + RIGHT_LOG_MM[1] * math.log(1 - min(evidence.local_correlation, 0.999)))
     low = RIGHT_BAND[0] * right if lost < 1 - CERTAIN else LOST_BAND_MM[0]
     high = RIGHT_BAND[1] * right if lost < CERTAIN else LOST_BAND_MM[1]
     return (1 - lost) * right + lost * LOST_MM, (low, high)
@@ -111,15 +125,15 @@ def assess(evidence: Evidence) -> Verdict:
         reasons.append(f"Only {evidence.inliers} matches agree with the rigid map; 40 are needed.")
     if evidence.spread_mm < 12:
         reasons.append("The matches that agree lie along a line or in one place, so the rotation is not fixed.")
-    if evidence.overlap < 0.25:
-        share = f"{100 * evidence.overlap:.0f} %"
-        reasons.append(f"Only {share} of the moving scan's field lies inside the fixed scan's; 25 % are needed.")
+    if evidence.shared < 0.25:
+        share = f"{100 * evidence.shared:.0f} %"
+        reasons.append(f"Only {share} of the smaller scan's field lies inside the larger one's; 25 % are needed.")
     if expected > WORST_MM:
         close, free = (f"{100 * share:.0f} %" for share in (evidence.inlier_ratio, evidence.vote_share))
         reasons.append(
-            f"The place is doubtful: patch by patch the intensities correlate with {evidence.correlation:.2f}, {close} of "
-            f"the matches agree, and {free} of those that were found without a starting place; the expected error is "
-            f"{expected:.0f} mm, more than {WORST_MM:.0f} mm is not accepted."
+            f"The place is doubtful: the intensities correlate with {evidence.local_correlation:.2f} patch by patch and "
+            f"{evidence.correlation:.2f} over the body, {close} of the matches agree, and {free} of those that were found "
+            f"without a starting place; the expected error is {expected:.0f} mm, more than {WORST_MM:.0f} mm is not accepted."
         )
     return Verdict(not reasons, reasons, expected, band, evidence.overlap)
 

@@ -13,50 +13,22 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
+from nibabel.orientations import aff2axcodes, apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from torch import Tensor
 
 from . import appearance
 from .deformation import SmoothDeformation
 from .errors import InputError
-from .geometry import as_points, centre_mm, corners_mm, ijk_to_mm, inside, lattice_ijk, spacing_of
+from .geometry import as_affine, as_points, centre_mm, corners_mm, ijk_to_mm, inside, lattice_ijk, spacing_of
 from .landmarks import PairedLandmarks
 from .metrics import tre_mm
+from .regime_recipes import REGIMES, Regime
 from .rigid import RigidTransform, fit_rigid
-from .synthesis import AIR, Grid, Motion, PairRecipe, body_points, dress, random_turn, render
+from .synthesis import AIR, Grid, Motion, body_points, dress, random_turn, render
 from .volumes import body_mask, make_volume, resample, standard_grid, to_orientation_ras
 
-
-def _recipe(x: float, y: float, z: float, **settings: object) -> PairRecipe:
-    """A regime's recipe: a moving field of exactly x, y, z mm, R1's nuisances unless said otherwise."""
-    usual = {
-        "spacing": 2.0,
-        "max_turn": 10.0,
-        "max_offset": 80.0,
-        "deformation_rms": (3.0, 3.0),
-        "correlation": (40.0, 60.0),
-        "couch": 0.5,
-        "bubbles": 0.0,
-        "applicator": 0.0,
-        "cbct": 0.0,
-        "noise": (15.0, 25.0),
-        "points": 4000,
-    }
-    return PairRecipe(moving_extent=((x, x), (y, y), (z, z)), **{**usual, **settings})  # type: ignore[arg-type]
-
-
-# Offset and turn are relative to aligned geometric centres; an offset of None is anywhere along the reference.
-REGIMES: dict[str, PairRecipe] = {
-    "R1": _recipe(260, 240, 160),
-    "R2": _recipe(200, 180, 100, max_offset=120.0, max_turn=30.0),
-    "R3": _recipe(260, 240, 160, max_offset=None),
-    "R4": _recipe(260, 240, 160, applicator=1.0, deformation_rms=(6.0, 6.0), noise=(35.0, 55.0)),
-    "R5": _recipe(260, 240, 160, cbct=1.0),
-}
-SLICE_MM = 3.0  # of the moving scan; rendered and dressed at the recipe's finer spacing, then averaged
 FIXED_NOISE_HU = (5.0, 12.0)
 FRAME_SHIFT_MM = 400.0
-ORIENTATIONS = ("RAS", "LPS", "LAS", "RSA")
 LEAST_BODY = 0.3  # of the moving field: nobody scans air
 COUCH_SHARE = 0.001  # of the reference's voxels dense but not patient: then it has a couch of its own
 
@@ -69,10 +41,11 @@ class EvaluationCase:
         regime: name of the regime, or of the real pair.
         seed: of the draw.
         fixed, moving: volumes (1, I, J, K) in HU, in world frames that have nothing to do with each other.
-        motion: exact map from moving to fixed points, RAS mm; None for a real pair.
-        body_fixed_mm, body_moving_mm: (N, 3) corresponding points for the TRE: moving tissue in the common field.
+        motion: exact map from moving to fixed points, RAS mm; None for a real pair and for unrelated scans.
+        body_fixed_mm, body_moving_mm: (N, 3) corresponding points for the TRE: moving tissue in the common field; none
+            for unrelated scans.
         best_rigid: fixed to moving, least squares on these points: no rigid map does better.
-        best_rigid_mm: its mean TRE.
+        best_rigid_mm: its mean TRE; NaN for unrelated scans, like what follows.
         start_mm, turn_deg: the centre's offset and the angle from aligned geometric centres to the best rigid map.
         overlap: fraction of the moving field inside the fixed one; NaN for a real pair.
     """
@@ -91,40 +64,53 @@ class EvaluationCase:
     overlap: float
 
     def tre_mean_mm(self, fixed_to_moving: RigidTransform | None) -> float:
-        """Mean TRE in mm of a result; infinite when there is none."""
-        if fixed_to_moving is None:
+        """Mean TRE in mm of a result; infinite when there is none, and for unrelated scans, where none is right."""
+        if fixed_to_moving is None or len(self.body_fixed_mm) == 0:
             return float("inf")
         return float(tre_mm(fixed_to_moving, self.body_fixed_mm, self.body_moving_mm).mean())
 
 
-def draw_case(volume: MetaTensor, regime: str, seed: int) -> EvaluationCase:
+def draw_case(volume: MetaTensor, regime: str, seed: int, other: MetaTensor | None = None) -> EvaluationCase:
     """Draw a case of a regime from a CT (1, I, J, K) in HU at its own resolution; the same seed gives the same case.
 
+    Args:
+        volume: the reference.
+        regime: name in ``REGIMES``.
+        seed: of all draws.
+        other: what an unrelated moving scan is drawn from.
+
     Raises:
-        InputError: the regime has no such name, or the CT is too short for it.
+        InputError: the regime has no such name or lacks its other volume, or the CT is too short for it.
     """
     if regime not in REGIMES:
         raise InputError("regimes", f"names among {', '.join(REGIMES)}", repr(regime), "choose one of them")
     recipe = REGIMES[regime]
-    random = np.random.RandomState([seed, zlib.crc32(regime.encode())])
+    if recipe.unrelated and other is None:
+        raise InputError("regimes", f"another volume for {regime}", "none", "give --unrelated, or leave the regime out")
+    random = np.random.RandomState([seed, zlib.crc32(regime.partition("-")[0].encode())])
     patient, has_couch = without_couch(volume)
+    scene = without_couch(other)[0] if recipe.unrelated else mirrored(patient) if recipe.mirrored else patient
     grid = Grid.around(torch.zeros(3), [lo for lo, _ in recipe.moving_extent], recipe.spacing)
-    pose = _draw_pose(patient, grid, recipe, random, regime)
+    pose = _draw_pose(scene, grid, recipe, random, regime)
     deformation = SmoothDeformation(recipe.deformation_rms[0], random.uniform(*recipe.correlation), random)
 
-    # The scan is made round the origin of a frame of its own, and shifted to where its header says afterwards.
+    # The scan is made round the origin of a frame of its own, and put where its header says afterwards.
     local = Motion(pose, deformation)
-    bare = render(patient, local(grid.points_mm()), grid.shape)
-    dressed = dress(bare, recipe, random)
+    bare = torch.cat([render(scene, local(part), (len(part),)) for part in grid.points_mm().split(1_000_000)])
+    bare = bare.reshape(grid.shape)
+    dressed = _face_up(dress(_face_up(bare, recipe), recipe, random), recipe)
     seen = torch.where(dressed > AIR + 1, bare, torch.tensor(AIR))  # not what a cone beam's cylinder cuts away
     points = body_points(make_volume(seen[None], grid.affine), recipe.points, random)
     points = points[inside(local(points), volume.affine, volume.shape[1:])]
-    shift = torch.as_tensor(random.uniform(-1, 1, 3) * FRAME_SHIFT_MM)
-    to_local = RigidTransform.from_parts(torch.eye(3, dtype=torch.float64), -shift)
-    motion = Motion(pose @ to_local, deformation)
-    moving = _as_scanned(dressed, grid, shift, ORIENTATIONS[random.randint(len(ORIENTATIONS))], f"{regime}_{seed:04d}")
+    place = torch.as_tensor(random.uniform(-1, 1, 3) * FRAME_SHIFT_MM)
+    header = RigidTransform.about([0.0, 0.0, 180.0 if recipe.turned_header else 0.0], place, torch.zeros(3))
+    motion = Motion(pose @ header.inverse(), deformation)
+    order = recipe.orientations[random.randint(len(recipe.orientations))]
+    moving = _as_scanned(dressed, grid, recipe, header, order, f"{regime}_{seed:04d}")
     fixed = _as_planned(volume, has_couch, random)
-    return _case(regime, seed, fixed, moving, motion, motion(points + shift), points + shift)
+    if recipe.unrelated:
+        return _unrelated(regime, seed, fixed, moving)
+    return _case(regime, seed, fixed, moving, motion, motion(header(points)), header(points))
 
 
 def real_case(name: str, fixed: MetaTensor, moving: MetaTensor, landmarks: PairedLandmarks) -> EvaluationCase:
@@ -142,8 +128,21 @@ def without_couch(volume: MetaTensor) -> tuple[MetaTensor, bool]:
     return make_volume(patient, volume.affine), bool(beside > COUCH_SHARE)
 
 
+def mirrored(patient: MetaTensor) -> MetaTensor:
+    """A patient (1, I, J, K) in HU with left and right swapped about the middle of the body."""
+    tissue = body_points(patient, 20_000, np.random.RandomState(0), AIR + 1)
+    flip = torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0], dtype=torch.float64))
+    flip[0, 3] = 2 * tissue[:, 0].mean() if len(tissue) else 0.0
+    return make_volume(patient.as_tensor(), flip @ as_affine(patient.affine))
+
+
+def _face_up(data: Tensor, recipe: Regime) -> Tensor:
+    """A scan (I, J, K) as it lies on the couch: turned by half a turn if prone; undoes itself."""
+    return data.flip(0, 1) if recipe.prone else data
+
+
 def _draw_pose(
-    patient: MetaTensor, grid: Grid, recipe: PairRecipe, random: np.random.RandomState, regime: str
+    patient: MetaTensor, grid: Grid, recipe: Regime, random: np.random.RandomState, regime: str
 ) -> RigidTransform:
     """Where the moving field, centred on the origin, lies in the reference: turn and offset from aligned centres.
 
@@ -186,22 +185,27 @@ def _as_planned(volume: MetaTensor, has_couch: bool, random: np.random.RandomSta
     return make_volume(data.round()[None], volume.affine, volume.meta)
 
 
-def _as_scanned(data: Tensor, grid: Grid, shift: Tensor, orientation: str, name: str) -> MetaTensor:
-    """A dressed scan (I, J, K) in slices of ``SLICE_MM``, centred on ``shift``, its axes stored in another order."""
-    spacing = spacing_of(grid.affine)
-    steps = torch.tensor([float(spacing[0]), float(spacing[1]), SLICE_MM], dtype=torch.float64)
-    extent = spacing * torch.tensor(grid.shape, dtype=torch.float64)
+def _as_scanned(data: Tensor, grid: Grid, recipe: Regime, header: RigidTransform, orientation: str, name: str) -> MetaTensor:
+    """A dressed scan (I, J, K) averaged into its slices, its axes stored in another order, where its header puts it."""
+    steps = spacing_of(grid.affine).clone()
+    extent = steps * torch.tensor(grid.shape, dtype=torch.float64)
+    steps[recipe.slice_axis] = recipe.slice_mm
     shape = [int(n) for n in (extent / steps + 1e-6).floor()]
     affine = torch.diag(torch.cat([steps, torch.ones(1, dtype=torch.float64)]))
     affine[:3, 3] = -steps * (torch.tensor(shape, dtype=torch.float64) - 1) / 2
     scan = resample(make_volume(data[None], grid.affine), affine, shape, outside=AIR).as_tensor()[0].round()
-    affine[:3, 3] += shift
     order = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(orientation))
     stored = np.ascontiguousarray(apply_orientation(scan.numpy(), order))
-    affine = affine @ torch.from_numpy(inv_ornt_aff(order, tuple(shape)))
-    meta = {"name": name, "sha256": "", "filename_or_obj": name, "orientation": orientation}
+    affine = header.matrix @ affine @ torch.from_numpy(inv_ornt_aff(order, tuple(shape)))
+    meta = {"name": name, "sha256": "", "filename_or_obj": name, "orientation": "".join(aff2axcodes(affine.numpy()))}
     meta |= {"original_shape": stored.shape, "original_spacing": tuple(spacing_of(affine).tolist())}
     return make_volume(torch.from_numpy(stored)[None], affine, meta)
+
+
+def _unrelated(regime: str, seed: int, fixed: MetaTensor, moving: MetaTensor) -> EvaluationCase:
+    """A case without truth."""
+    nobody, nan = torch.zeros(0, 3, dtype=torch.float64), float("nan")
+    return EvaluationCase(regime, seed, fixed, moving, None, nobody, nobody, RigidTransform.identity(), nan, nan, nan, nan)
 
 
 def _case(

@@ -21,11 +21,11 @@ from .metrics import landmark_report
 from .network import QuizNet
 from .options import as_bool, as_choice, as_integer, as_uid
 from .queries import LEAST_CONFIDENCE, ask, select
-from .refine import local_correlation, refine_rigid
+from .refine import correlation, local_correlation, refine_rigid
 from .result import Answers, Registration
 from .resume import load_weights, weights_sha256
 from .rigid import RigidTransform, fit_translation, polish
-from .search import Fit, SearchSettings, mark_inliers, overruled, search
+from .search import Fit, SearchSettings, mark_inliers, overruled, search, smaller_is_fixed, swapped
 from .volumes import load_volume, standardise
 from .zoom import common_region, tiles
 
@@ -208,15 +208,17 @@ def conclude(
     if transform is None:
         verdict = no_fit(found.asked)
     else:
-        points = ask(pair[1], options.compare_points, generator)
+        flip = smaller_is_fixed(*pair)  # what is compared are points of the smaller scan, as ``search`` does
+        points = ask(pair[0 if flip else 1], options.compare_points, generator)
         if options.refine and options.transform == "rigid":
             with watch.stage("refine"):
                 transform = refine(found, pair, points, region, options.search)
         with watch.stage("assess"):
             limit = options.search.threshold * found.spacing
             found = replace(found, matches=mark_inliers(found.matches, transform, limit))
-            agreement = local_correlation(transform, *pair, points[:PATCHES])
-            verdict = assess(gather(transform, found, fixed, moving, agreement))
+            there, scans = (transform.inverse(), pair[::-1]) if flip else (transform, pair)
+            agreement = local_correlation(there, *scans, points[:PATCHES]), correlation(there, *scans, points)
+            verdict = assess(gather(transform, found, fixed, moving, *agreement))
     marks = case.get("landmarks")
     answers = None
     if case.get("queries") is not None:
@@ -268,10 +270,23 @@ def final_fit(found: Fit, options: Options, fixed_region: MetaTensor | None) -> 
 def refine(
     found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, fixed_region: MetaTensor | None, settings: SearchSettings
 ) -> RigidTransform:
-    """Refine a fit by intensities, unless that leaves unanimous matches behind."""
-    region = None if fixed_region is None else in_region(found.start.inverse()(points_mm), fixed_region)
+    """Refine a fit by intensities, unless that leaves unanimous matches behind.
+
+    Args:
+        found: the fit to start from.
+        pair: the standardised volumes, fixed and moving.
+        points_mm: (N, 3) body points of the smaller scan, RAS mm.
+        fixed_region: mask on the fixed scan; points inside it count.
+        settings: of the search.
+    """
+    if flip := smaller_is_fixed(*pair):
+        found, pair = swapped(found), pair[::-1]
+    region = None
+    if fixed_region is not None:
+        region = in_region(points_mm if flip else found.start.inverse()(points_mm), fixed_region)
     refined, _ = refine_rigid(found.start, *pair, points_mm, patches=PATCHES, region=region)
-    return found.transform if overruled(refined, found.votes, pair, points_mm, settings) else refined
+    chosen = found.transform if overruled(refined, found.votes, pair, points_mm, settings) else refined
+    return chosen.inverse() if flip else chosen
 
 
 def in_region(points_mm: Tensor, region: MetaTensor) -> Tensor:

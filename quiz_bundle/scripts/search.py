@@ -138,8 +138,11 @@ def search(
     """Find matches between two standardised volumes (1, I, J, K) of ``settings.spacing``, values in [0, 1].
 
     The coarse matches nominate several maps where they disagree; the one under which the intensities agree best says where
-    to look closer. The fit here is always rigid; what kind of map is handed out is decided later.
+    to look closer. The fit here is always rigid; what kind of map is handed out is decided later. The smaller scan is
+    looked for in the larger one, whichever of them is the fixed one, so swapped scans give the inverse map.
     """
+    if smaller_is_fixed(fixed, moving):
+        return swapped(search(network, moving, fixed, settings, generator, amp))
     coarse = [resample(v, *standard_grid(v, settings.coarse_spacing), outside=0.0) for v in (fixed, moving)]
     found = Matcher(network, *coarse, amp=amp).match(settings.queries, generator)
     fit = fit_found(found, settings.coarse_spacing, settings, generator)
@@ -161,6 +164,18 @@ def search(
             break
         fit, place, reached = closer, better, score
     return replace(fit, start=place, votes=votes)
+
+
+def smaller_is_fixed(fixed: MetaTensor, moving: MetaTensor) -> bool:
+    """Whether the fixed one of two volumes of one spacing has the smaller field."""
+    return fixed.numel() < moving.numel()
+
+
+def swapped(fit: Fit) -> Fit:
+    """The same fit with the scans' parts exchanged."""
+    transform, start = (None if each is None else each.inverse() for each in (fit.transform, fit.start))
+    matches, votes = (replace(m, fixed_mm=m.moving_mm, moving_mm=m.fixed_mm) for m in (fit.matches, fit.votes))
+    return replace(fit, transform=transform, start=start, matches=matches, votes=votes)
 
 
 def look_closer(

@@ -1,0 +1,6 @@
+"""The benchmark: QUIZ and its peers on the same pairs of known truth, and what QUIZ costs."""
+
+from .cost import measure_cost
+from .run import run_benchmark
+
+__all__ = ["measure_cost", "run_benchmark"]

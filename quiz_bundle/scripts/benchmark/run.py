@@ -1,0 +1,146 @@
+"""The benchmark: the same pairs for every method, a row a result, then tables and plots.
+
+Rows that are there already are not computed again, so that an interrupted run goes on where it stopped and a method can
+be added later. Processes that are started one after the other may share a folder, if no two run the same regime.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ..errors import InputError
+from ..landmarks import read_datalist
+from ..network import QuizNet
+from ..options import as_integer
+from ..peers import PEERS, PeerResult, load_packages
+from ..regime_recipes import REGIMES
+from ..regimes import EvaluationCase
+from ..register import load_network
+from ..resume import weights_sha256
+from .plan import Maker, phantom_sources, plan_pairs
+from .plots import draw_plots
+from .quiz import QUIZ, Answer, QuizMethods
+from .rows import KEY, VERDICT, append_row, check_same, measure, number, read_rows, replace_text, write_rows
+from .table import machine, report, summarise
+
+PHANTOMS = 8  # where no volumes are named
+
+
+def run_benchmark(
+    volume: str | Sequence[str] | None = None,
+    phantoms: int = 0,
+    regimes: str | Sequence[str] = ("R1",),
+    cases: int = 200,
+    peer_cases: int = 40,
+    output_dir: str = "eval/benchmark",
+    methods: str | Sequence[str] = (*PEERS, *QUIZ),
+    datalist: str | None = None,
+    unrelated: str | Sequence[str] | None = None,
+    seed: int = 0,
+    threads: int = 2,
+    time_limit: float = 300.0,
+    device: str = "cpu",
+    network: QuizNet | None = None,
+) -> list[dict]:
+    """Run every method on the same pairs; writes ``cases.csv``, ``summary.md`` and plots into ``output_dir``.
+
+    Args:
+        volume: CT file, or files, from which pairs of known truth are drawn.
+        phantoms: number of built-in phantoms to draw them from as well; eight when there is nothing else.
+        regimes: names in ``regimes.REGIMES``.
+        cases: pairs of each regime, drawn from the volumes in turn; their seeds are ``seed``, ``seed`` + 1, ...
+        peer_cases: how many of them, the first ones, the peers run on.
+        output_dir: made if it is not there.
+        methods: names in ``peers.PEERS`` and ``QUIZ``.
+        datalist: JSON of real pairs with landmarks; its "test" section.
+        unrelated: CT file, or files, from which the moving scans of unrelated pairs are drawn.
+        seed: of the first pair.
+        threads: CPU threads for each method.
+        time_limit: seconds; an answer that comes later counts as none.
+        device: for QUIZ.
+        network: for QUIZ, on its device; the shipped weights when left out.
+
+    Returns:
+        One dictionary per regime and method, see ``summarise``.
+
+    Raises:
+        InputError: an unknown regime or method, a package not installed, a file that is no CT.
+    """
+    regimes, methods = _names("regimes", regimes, REGIMES), _names("methods", methods, (*PEERS, *QUIZ))
+    volumes = _several(volume) + phantom_sources(as_integer("phantoms", phantoms))
+    if not volumes and not datalist:
+        volumes = phantom_sources(PHANTOMS)
+    cases, peer_cases, threads = (
+        as_integer(*option) for option in (("cases", cases), ("peer_cases", peer_cases), ("threads", threads))
+    )
+    real_pairs = read_datalist(datalist).get("test", []) if datalist else []
+    plan = plan_pairs(volumes, regimes, cases, as_integer("seed", seed), _several(unrelated), real_pairs)
+    for file in _several(volume) + _several(unrelated):
+        if not Path(file).exists():
+            raise InputError(file, "a CT file", "no such file", "check the path")
+    load_packages(methods, threads)
+    folder = Path(output_dir)
+    table = folder / "cases.csv"
+    quiz, weights = None, ""
+    if any(name in QUIZ for name in methods):
+        network = network or load_network(device=device)
+        quiz, weights = QuizMethods(network), weights_sha256(network)[:12]
+    rows = [row for row in read_rows(table) if quiz is None or row["method"] not in QUIZ or row["weights"] == weights]
+    write_rows(table, rows)
+    done = {tuple(row[column] for column in KEY) for row in rows}
+    wanted = [
+        [m for m in methods if (m in QUIZ or pair.number < peer_cases) and (*pair.name, m) not in done] for pair in plan
+    ]
+    torch.set_num_threads(threads)
+    maker = Maker()
+    with tqdm(total=sum(map(len, wanted)), desc="benchmark", unit="run") as bar:
+        for pair, todo in zip(plan, wanted, strict=True):
+            if not todo:
+                continue
+            case = maker.make(pair)
+            check_same(table, pair.name, case, rows)
+            for method in todo:
+                bar.set_postfix_str(f"{pair.regime} {pair.seed} {method}")
+                answer = quiz.run(case, method) if method in QUIZ else _peer(method, case, threads)
+                row = dict(zip(KEY, (*pair.name, method), strict=True)) | dict.fromkeys(VERDICT, "")
+                row |= measure(case, in_time(answer.result, float(time_limit))) | answer.says
+                row |= {"cpu_seconds": number(answer.cpu_seconds), "threads": str(threads)}
+                row["weights"] = weights if method in QUIZ else ""
+                append_row(table, row)
+                rows.append(row)
+                bar.update()
+    rows = read_rows(table)  # with those that another process may have added meanwhile
+    used = ", ".join(sorted({row["threads"] for row in rows}))
+    replace_text(folder / "summary.md", report(rows, f"{machine()}; threads: {used}", float(time_limit)))
+    draw_plots(rows, folder)
+    return summarise(rows)
+
+
+def _several(given: str | Path | Sequence[str] | None) -> list[str]:
+    return [str(given)] if isinstance(given, str | Path) else list(given or [])
+
+
+def _names(option: str, given: str | Sequence[str], known: Iterable[str] | Mapping[str, object]) -> list[str]:
+    given = [given] if isinstance(given, str) else list(given)
+    for name in given:
+        if name not in known:
+            raise InputError(option, f"names among {', '.join(known)}", repr(name), "choose from these")
+    return given
+
+
+def _peer(method: str, case: EvaluationCase, threads: int) -> Answer:
+    cpu = time.process_time()
+    result = PEERS[method](case.fixed, case.moving, case.seed, threads)
+    return Answer(result, time.process_time() - cpu)
+
+
+def in_time(result: PeerResult, limit: float) -> PeerResult:
+    """A result, or none where it came later than the limit in seconds."""
+    if result.seconds <= limit:
+        return result
+    return PeerResult(None, result.seconds, f"took longer than {limit:g} s")
