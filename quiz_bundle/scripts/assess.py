@@ -132,8 +132,8 @@ def assess(evidence: Evidence) -> Verdict:
         close, free = (f"{100 * share:.0f} %" for share in (evidence.inlier_ratio, evidence.vote_share))
         reasons.append(
             f"The place is doubtful: the intensities correlate with {evidence.local_correlation:.2f} patch by patch and "
-            f"{evidence.correlation:.2f} over the body, {close} of the matches agree, and {free} of those that were found "
-            f"without a starting place; the expected error is {expected:.0f} mm, more than {WORST_MM:.0f} mm is not accepted."
+            f"{evidence.correlation:.2f} over the body, {close} of the matches agree, and {free} of those found without a "
+            f"starting place; the expected error is {expected:.0f} mm, more than {WORST_MM:.0f} mm is not accepted."
         )
     return Verdict(not reasons, reasons, expected, band, evidence.overlap)
 
