@@ -10,7 +10,7 @@ from dicom_studies import Patient, Study, change, write_series
 from inference import ORACLE, contents, infer
 from oracle import TRUTH, centred, pair, scan, use_oracle
 from scripts.dicom.series import load_series
-from scripts.pictures import Pictures
+from scripts.page.pictures import Pictures
 from scripts.report import write_outputs
 
 PATIENT = Patient("Quillfeather^Ottoline", "ID-776611", "19430217", "F")

@@ -9,7 +9,7 @@ from inference import ORACLE, contents, infer, write_scan
 from oracle import pair, use_oracle
 from scripts.cases import case_name, input_error, list_cases, without_paths
 from scripts.errors import InputError
-from scripts.figures import Pictures
+from scripts.page.figures import Pictures
 from scripts.report import OUTPUT_NAMES
 
 PATIENT = "doe_jane"

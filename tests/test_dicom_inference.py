@@ -15,8 +15,8 @@ from oracle import QUICK, pair, stand_in, use_oracle
 from pydicom.uid import JPEG2000Lossless
 from scripts.cases import without_paths
 from scripts.errors import InputError
-from scripts.figures import Pictures
 from scripts.options import as_uid
+from scripts.page.figures import Pictures
 from scripts.register import Options, load_network, register
 from scripts.search import SearchSettings
 from scripts.volumes import load_volume

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from PIL import Image
-from scripts.index_page import thumbnail, write_index
+from scripts.page.index import thumbnail, write_index
 
 DONE = {"status": "done", "expected_tre_mm": 3.14, "tre_mean_mm": None, "inliers": 321, "overlap": 0.5, "seconds": 2.0}
 

@@ -11,16 +11,16 @@ import torch
 from conftest import AFFINES
 from PIL import Image
 from results import FIXED_SHAPE, MOVING_SHAPE, PATIENT, make_registration, refused
-from scripts.advice import ADVICE, OTHERWISE, advice_on
 from scripts.assess import Evidence, assess, no_fit
-from scripts.closeups import far_apart, places_of
-from scripts.cuts import PLANES, cut_points, look, start_affine
-from scripts.figures import Pictures, draw_pictures
 from scripts.geometry import as_affine, centre_mm
 from scripts.identification import same_patient, series_record
 from scripts.landmarks import PairedLandmarks
-from scripts.match_map import error_colours
 from scripts.page import render_page
+from scripts.page.advice import ADVICE, OTHERWISE, advice_on
+from scripts.page.closeups import far_apart, places_of
+from scripts.page.cuts import PLANES, cut_points, look, start_affine
+from scripts.page.figures import Pictures, draw_pictures
+from scripts.page.match_map import error_colours
 from scripts.quality import quality_record
 from scripts.queries import no_matches
 from scripts.report import report_record

@@ -8,9 +8,9 @@ from numpy.random import RandomState
 from scripts.errors import InputError
 from scripts.geometry import apply_affine, spacing_of
 from scripts.painting import load_painting, paint
-from scripts.painting_organs import cavity_depth, find_marks
-from scripts.painting_scene import Scene, dense, smooth_noise
-from scripts.painting_tissues import dilated, draw_palette, eroded
+from scripts.painting.organs import cavity_depth, find_marks
+from scripts.painting.scene import Scene, dense, smooth_noise
+from scripts.painting.tissues import dilated, draw_palette, eroded
 from scripts.volumes import make_volume, to_orientation_ras
 
 SHAPE = (90, 66, 60)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from scripts.anatomy import LANDMARKS
 from scripts.geometry import ijk_to_mm, inside, lattice_ijk, mm_to_grid, mm_to_ijk, sample
 from scripts.phantom import PelvisPhantom, correspond
-from scripts.phantom_motion import Belly, Growth, Legs, Swirl, draw_motion
+from scripts.phantom.anatomy import LANDMARKS
+from scripts.phantom.motion import Belly, Growth, Legs, Swirl, draw_motion
 
 SPACING = 5.0
 

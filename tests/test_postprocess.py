@@ -7,8 +7,8 @@ import torch
 from inference import ORACLE, workflow, write_scan
 from oracle import pair, quick, use_oracle, worst_mm
 from scripts.errors import InputError
-from scripts.figures import Pictures
 from scripts.files import on_fixed_grid
+from scripts.page.figures import Pictures
 from scripts.postprocess import CopyVolumed, LoadCased, WriteOutputs, collate_case
 from scripts.register import register
 

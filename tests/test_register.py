@@ -12,10 +12,10 @@ import torch
 from inference import BUNDLE, write_scan
 from oracle import TRUTH, oracle, pair, quick, use_oracle, worst_mm
 from scripts.errors import InputError
-from scripts.figures import Pictures
 from scripts.geometry import centre_mm, ijk_to_mm, inside, lattice_ijk
 from scripts.landmarks import PairedLandmarks, read_points
 from scripts.network import QuizNet
+from scripts.page.figures import Pictures
 from scripts.queries import no_matches
 from scripts.register import Options, in_region, load_network, register
 from scripts.report import write_outputs

@@ -15,7 +15,7 @@ from scripts.dicom.derived import write_object
 from scripts.dicom.registration_object import decimal_strings, registration_dataset, why_no_object
 from scripts.dicom.series import load_series
 from scripts.files import transform_text
-from scripts.pictures import Pictures
+from scripts.page.pictures import Pictures
 from scripts.report import write_outputs
 from scripts.rigid import RigidTransform
 

@@ -13,10 +13,10 @@ from conftest import AFFINES
 from results import FIXED_SHAPE, MOVING_SHAPE, PATIENT, make_registration, refused
 from scripts import report as report_module
 from scripts.errors import InputError
-from scripts.figures import Pictures
 from scripts.files import on_fixed_grid, transform_text
 from scripts.geometry import as_affine, mm_to_ijk, ras_to_lps
 from scripts.landmarks import read_points
+from scripts.page.figures import Pictures
 from scripts.report import ANSWER_COLUMNS, MATCH_COLUMNS, OUTPUT_NAMES, check_writable, report_record, write_outputs
 from scripts.rigid import RigidTransform
 from scripts.volumes import make_volume

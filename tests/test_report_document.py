@@ -7,7 +7,7 @@ import pypdf
 import pytest
 from dicom_results import TURN, complaints, other_patient, result_of, series_of, two_series
 from scripts import report as report_module
-from scripts.pictures import Pictures
+from scripts.page.pictures import Pictures
 from scripts.report import report_record, write_outputs
 from scripts.rigid import RigidTransform
 

@@ -17,7 +17,7 @@ from scripts import report as report_module
 from scripts.dicom.series import Series
 from scripts.geometry import as_affine, centre_mm, ijk_to_mm, lattice_ijk, mm_to_ijk
 from scripts.landmarks import SCHEMA, read_points
-from scripts.pictures import Pictures
+from scripts.page.pictures import Pictures
 from scripts.report import write_outputs
 from scripts.result import Answers, Matches, Registration, Verdict
 from scripts.rigid import RigidTransform

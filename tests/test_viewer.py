@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 from results import PATIENT, make_registration, refused
-from scripts import viewer as viewer_module
-from scripts.cuts import WINDOW_HU, look
-from scripts.figures import Pictures
 from scripts.geometry import as_affine, inside
 from scripts.landmarks import PairedLandmarks
 from scripts.page import render_page
+from scripts.page import viewer as viewer_module
+from scripts.page.cuts import WINDOW_HU, look
+from scripts.page.figures import Pictures
+from scripts.page.viewer import make_viewer, marked_points, niivue, viewing_grid
 from scripts.report import report_record
 from scripts.rigid import RigidTransform
-from scripts.viewer import make_viewer, marked_points, niivue, viewing_grid
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

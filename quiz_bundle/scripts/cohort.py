@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .claims import Claims
-from .index_page import write_index
+from .page.index import write_index
 from .whole import write_whole
 from .workers import Worker, ending_in_order, share_cores
 

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from .figures import Picture, draw_pictures
+from .page.figures import Picture, draw_pictures
 from .result import Matches, Registration, Verdict
 from .rigid import RigidTransform
 from .volumes import load_volume

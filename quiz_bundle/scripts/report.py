@@ -20,16 +20,16 @@ from torch import Tensor
 
 from .dicom.outputs import dicom_record, write_dicom
 from .errors import InputError
-from .figures import draw_pictures
 from .files import image_jobs, transform_text
 from .geometry import as_affine, centre_mm, spacing_of
 from .identification import same_patient, series_record
 from .landmarks import write_markups
 from .page import render_page
+from .page.figures import draw_pictures
+from .page.viewer import make_viewer
 from .quality import quality_record
 from .result import Answers, Matches, Registration
 from .versions import versions
-from .viewer import make_viewer
 
 OUTPUT_NAMES = (
     "fixed_to_moving.tfm",

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..pictures import Pictures
-from ..report_pdf import render_pdf
+from ..page.pdf import render_pdf
+from ..page.pictures import Pictures
 from ..result import Registration
 from .derived import why_unfit, write_object
 from .registration_object import registration_dataset, why_no_object

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .phantom_canvas import Patch
+from .canvas import Patch
 
 
 @dataclass(frozen=True)

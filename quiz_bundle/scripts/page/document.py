@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from ..result import Answers
 from .advice import advice_on
+from .forms import assessment, request
 from .markup import POLICY, document, number, section, table, triple
-from .page_forms import assessment, request
-from .page_views import checkerboard, closeups, matches, overlays, viewing
 from .pictures import Pictures
-from .result import Answers
 from .viewer import Viewer
+from .views import checkerboard, closeups, matches, overlays, viewing
 
 MOST_ROWS = 24  # of a table; the files hold the rest
 COLUMNS = 4  # tables of landmarks beside each other

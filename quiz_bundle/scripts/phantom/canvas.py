@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .geometry import lattice_ijk
+from ..geometry import lattice_ijk
 
 Box = tuple[slice, slice, slice]
 OUTSIDE = 99.0

@@ -24,12 +24,12 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from ..geometry import as_affine, grid_affine
+from ..result import Registration
+from ..rigid import RigidTransform
+from ..volumes import make_volume, resample
 from .cuts import WINDOW_HU, common_box, on_cpu
-from .geometry import as_affine, grid_affine
 from .match_map import error_colours, match_error
-from .result import Registration
-from .rigid import RigidTransform
-from .volumes import make_volume, resample
 
 STEPS_MM = (1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
 MOST_VOXELS = 1_600_000  # of each scan in the page

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .errors import InputError
+from ..errors import InputError
 from .pictures import Picture, Pictures
 
 MARGIN_MM = 15.0

@@ -11,8 +11,8 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from ..whole import write_whole
 from .markup import document, number
-from .whole import write_whole
 
 NAME = "index.html"
 THUMBNAIL_PIXELS = 150

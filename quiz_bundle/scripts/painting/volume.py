@@ -21,11 +21,12 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from .errors import InputError
-from .geometry import as_affine, spacing_of
-from .painting_organs import fill_cavity
-from .painting_scene import BONES, LABELS, Scene, smooth_noise
-from .painting_tissues import (
+from ..errors import InputError
+from ..geometry import as_affine, spacing_of
+from ..volumes import load_volume, make_volume, resample, standard_grid, to_orientation_ras
+from .organs import fill_cavity
+from .scene import BONES, LABELS, Scene, smooth_noise
+from .tissues import (
     bounding_box,
     dilated,
     draw_palette,
@@ -35,7 +36,6 @@ from .painting_tissues import (
     paint_bone,
     paint_muscles,
 )
-from .volumes import load_volume, make_volume, resample, standard_grid, to_orientation_ras
 
 WORK_MM = 2.0
 OUTSIDE_HU = -1000.0

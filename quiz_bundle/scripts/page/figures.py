@@ -11,6 +11,8 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from ..geometry import as_affine
+from ..result import Registration
 from .closeups import draw_closeups
 from .cuts import (
     PLANES,
@@ -24,10 +26,8 @@ from .cuts import (
     overlapping,
     start_affine,
 )
-from .geometry import as_affine
 from .match_map import draw_matches
 from .pictures import FIXED_LINE, MOVING_LINE, Picture, Pictures, jpeg_of, write_sides
-from .result import Registration
 
 FIXED_COLOUR = torch.tensor([0.10, 0.50, 0.95])
 MOVING_COLOUR = 1.0 - FIXED_COLOUR  # the two add up to white

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import RandomState
 from scipy import ndimage
 
-from .painting_scene import FEMUR, LABELS, SACRUM, SPINE, Box, Scene, smooth_noise
+from .scene import FEMUR, LABELS, SACRUM, SPINE, Box, Scene, smooth_noise
 
 WILD = 0.2  # share of the draws with contrasts that no CT has
 

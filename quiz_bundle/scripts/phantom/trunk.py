@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .anatomy_bones import PROMONTORY
-from .phantom_canvas import Layer
-from .phantom_shapes import Cone, Drum, Ellipsoid, tube
+from .bones import PROMONTORY
+from .canvas import Layer
+from .shapes import Cone, Drum, Ellipsoid, tube
 
 # centres of L5 .. T1 as (y, z)
 SPINE = (

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .phantom_canvas import Layer, Patch, look_up
-from .phantom_shapes import Cone, Drum, Ellipsoid, smooth_line, tube
+from .canvas import Layer, Patch, look_up
+from .shapes import Cone, Drum, Ellipsoid, smooth_line, tube
 
 HIP = (86.0, 0.0, 0.0)
 HEAD_RADIUS = 22.5

@@ -8,9 +8,9 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from ..result import Registration
 from .cuts import PLANES, box_near, extent_of, x_rays
 from .pictures import Picture, jpeg_of, write_sides
-from .result import Registration
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap

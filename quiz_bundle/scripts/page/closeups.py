@@ -8,10 +8,10 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from ..geometry import as_affine, inside
+from ..result import Registration
 from .cuts import PLANES, Plane, look
-from .geometry import as_affine, inside
 from .pictures import FIXED_LINE, MOVING_LINE, Picture, jpeg_of
-from .result import Registration
 
 MOST_PLACES = 6
 HALF_MM = 32.0  # from a close-up's middle to its edge

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .phantom_canvas import Canvas, Layer, Patch
-from .phantom_shapes import Cone, Ellipsoid, smooth_line, tube
+from .canvas import Canvas, Layer, Patch
+from .shapes import Cone, Ellipsoid, smooth_line, tube
 
 
 @dataclass

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from .anatomy_bones import Wing, flip
-from .phantom_canvas import Layer
-from .phantom_shapes import Block, Cone, smooth_line, tube
+from .bones import Wing, flip
+from .canvas import Layer
+from .shapes import Block, Cone, smooth_line, tube
 
 
 def body(rng: np.random.Generator) -> list[Layer]:

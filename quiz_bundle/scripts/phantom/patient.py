@@ -16,12 +16,12 @@ from monai.data import MetaTensor
 from scipy import ndimage
 from torch import Tensor
 
+from ..geometry import as_points
+from ..rigid import RigidTransform
 from .anatomy import Anatomy
-from .geometry import as_points
-from .phantom_applicator import Applicator
-from .phantom_canvas import index_box
-from .phantom_motion import Motion, draw_motion
-from .rigid import RigidTransform
+from .applicator import Applicator
+from .canvas import index_box
+from .motion import Motion, draw_motion
 
 AIR = -1000.0
 CENTRE_Z = 60.0

@@ -12,7 +12,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from .geometry import (
+from ..geometry import (
     apply_affine,
     as_affine,
     centre_mm,

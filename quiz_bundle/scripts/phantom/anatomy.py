@@ -7,13 +7,10 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from . import anatomy_bones as bones
-from . import anatomy_organs as organs
-from . import anatomy_soft as soft
-from . import anatomy_trunk as trunk
-from .anatomy_outline import Outline
-from .phantom_canvas import Canvas, Layer, look_up
-from .phantom_shapes import Cone
+from . import bones, organs, soft, trunk
+from .canvas import Canvas, Layer, look_up
+from .outline import Outline
+from .shapes import Cone
 
 LANDMARKS = (
     "femoral_head_right",

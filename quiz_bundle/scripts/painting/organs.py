@@ -12,7 +12,7 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
-from .painting_scene import PELVIS, PSOAS, SACRUM, SARTORIUS, SPINE, THIGH, Scene, dense, ellipsoid, smooth_noise, tube
+from .scene import PELVIS, PSOAS, SACRUM, SARTORIUS, SPINE, THIGH, Scene, dense, ellipsoid, smooth_noise, tube
 
 GAS_HU = -950.0
 

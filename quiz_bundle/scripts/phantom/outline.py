@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .phantom_canvas import Canvas, look_up
-from .phantom_shapes import smooth_line
+from .canvas import Canvas, look_up
+from .shapes import smooth_line
 
 # z, then the fascia's half width, front and back
 TRUNK = (

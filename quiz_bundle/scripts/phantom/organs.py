@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .phantom_canvas import Layer
-from .phantom_shapes import Block, Cone, Ellipsoid, smooth_line, tube
+from .canvas import Layer
+from .shapes import Block, Cone, Ellipsoid, smooth_line, tube
 
 CAVITY = (("cavity", 2.0),)
 
