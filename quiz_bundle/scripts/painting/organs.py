@@ -1,6 +1,6 @@
 """What a label map of bones and muscles leaves open: the organs and vessels of a painted pelvis.
 
-Everything is found from the labels (sacrum, pubis, psoas) and painted in place, in the frame of ``painting_scene``.
+Everything is found from the labels (sacrum, pubis, psoas) and painted in place, in the frame of ``scene``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The shapes are a real patient's, the grey values are drawn: most draws look like a CT, some have contrasts no scanner
 gives, because a matcher trained on wide random contrasts carries over to scans it never saw (SynthMorph, Hoffmann et
-al., IEEE TMI 2022). What a label map leaves open between skin and muscles is filled by ``painting_organs``.
+al., IEEE TMI 2022). What a label map leaves open between skin and muscles is filled by ``organs``.
 
 Labels: 1 pelvis, 2 femur, 3 sacrum, 4 spine, 5 to 28 muscles. The work is done on a ``WORK_MM`` grid along RAS.
 """

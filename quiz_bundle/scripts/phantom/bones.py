@@ -1,6 +1,6 @@
 """Bones of the phantom from the knee to the sacrum as painted layers.
 
-All numbers are mm in the template frame of ``phantom_canvas``; they describe an average adult woman and were set by
+All numbers are mm in the template frame of ``canvas``; they describe an average adult woman and were set by
 hand after textbook proportions and pictures. Every seed moves the control points a little, each side by itself.
 """
 

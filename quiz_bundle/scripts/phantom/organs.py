@@ -1,6 +1,6 @@
 """Organs of the phantom: bladder, womb, bowel with gas, and the organs of the trunk above.
 
-All numbers are mm in the template frame of ``phantom_canvas`` (the patient's right is x > 0).
+All numbers are mm in the template frame of ``canvas`` (the patient's right is x > 0).
 """
 
 from __future__ import annotations

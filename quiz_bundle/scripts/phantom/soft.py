@@ -1,6 +1,6 @@
 """Soft tissue of the phantom: fat, skin, muscles and vessels as painted layers.
 
-All numbers are mm in the template frame of ``phantom_canvas`` (the patient's right is x > 0): an average adult woman,
+All numbers are mm in the template frame of ``canvas`` (the patient's right is x > 0): an average adult woman,
 set by hand after textbook proportions and pictures.
 """
 

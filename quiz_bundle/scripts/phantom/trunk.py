@@ -1,4 +1,4 @@
-"""Bones of the phantom above the pelvis: spine and rib cage, mm in the template frame of ``phantom_canvas``."""
+"""Bones of the phantom above the pelvis: spine and rib cage, mm in the template frame of ``canvas``."""
 
 from __future__ import annotations
 
