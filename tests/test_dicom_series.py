@@ -14,6 +14,7 @@ from conftest import AFFINES, make_affine
 from dicom_studies import COMPRESSED, Study, change, write_dicomdir, write_other, write_series
 from monai.data import list_data_collate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEG2000Lossless
+from scripts.dicom.series import Series
 from scripts.errors import InputError
 from scripts.geometry import corners_mm, ijk_to_mm, lattice_ijk
 from scripts.volumes import load_volume, make_volume, standardise
@@ -382,3 +383,12 @@ def test_rounded_positions_are_even_enough(tmp_path):
     """A tenth of a millimetre, as rounding leaves it, is no gap."""
     moved(tmp_path, 3, 0.09)
     assert_same(load_volume(tmp_path), ct())
+
+
+def test_identity_from_the_meta_information():
+    """A data set without its own SOP instance UID is known by the file's meta information, without either by nothing."""
+    bare, named = pydicom.Dataset(), pydicom.Dataset()
+    named.SOPClassUID, named.SOPInstanceUID = "1.2.3", "1.2.3.4"
+    bare.file_meta = pydicom.dataset.FileMetaDataset()
+    bare.file_meta.MediaStorageSOPClassUID, bare.file_meta.MediaStorageSOPInstanceUID = "1.2.5", "1.2.5.6"
+    assert Series.of([bare, named, pydicom.Dataset()]).instances == (("1.2.5", "1.2.5.6"), ("1.2.3", "1.2.3.4"), ("", ""))

@@ -128,7 +128,9 @@ def assess(evidence: Evidence) -> Verdict:
     if evidence.shared < 0.25:
         share = f"{100 * evidence.shared:.0f} %"
         reasons.append(f"Only {share} of the smaller scan's field lies inside the larger one's; 25 % are needed.")
-    if expected > WORST_MM:
+    if evidence.local_correlation == -1.0:
+        reasons.append("Too little of the body lies in both scans to compare them.")
+    elif expected > WORST_MM:
         close, free = (f"{100 * share:.0f} %" for share in (evidence.inlier_ratio, evidence.vote_share))
         reasons.append(
             f"The place is doubtful: the intensities correlate with {evidence.local_correlation:.2f} patch by patch and "

@@ -50,7 +50,10 @@ def list_cases(
     hidden = as_bool("anonymous", anonymous)
     if datalist is None:
         return [given] if "fixed" in given or "moving" in given else []
-    defaults = {key: value for key, value in given.items() if key not in ("fixed", "moving", *SERIES)}
+    for key in SERIES:
+        if key in given:
+            raise InputError(key, "a series for one pair", "a datalist", "give each case of the datalist its own")
+    defaults = {key: value for key, value in given.items() if key not in ("fixed", "moving")}
     listed = read_datalist(as_path("datalist", datalist), dataset_dir).get("test", [])
     cases, names = [], set()
     for number, case in enumerate(listed):
@@ -103,7 +106,9 @@ def run_cases(
     def do(name: str) -> dict:
         return _record(evaluator, by_name[name], Path(output_dir), options, hidden)
 
-    return run_cohort(list(by_name), output_dir, json.dumps({k: str(v).lower() for k, v in options.items()}), do)
+    files = [[Path(str(file)).name for role in FILES for file in _files(case.get(role))] for case in cases]
+    key = json.dumps([{k: str(v).lower() for k, v in options.items()}, files])
+    return run_cohort(list(by_name), output_dir, key, do)
 
 
 def _record(

@@ -216,7 +216,7 @@ class Claims:
         try:
             with claim.open("x", encoding="utf-8") as stream:
                 stream.write(self.me)
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):  # another's, or the run has ended and its folder is gone
             return False
         return True
 

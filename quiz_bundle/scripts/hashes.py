@@ -13,8 +13,14 @@ def file_sha256(path: Path) -> str:
 
 
 def content_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, or over the sorted hashes of all files in a folder and below; "" for neither."""
-    if path.is_dir():
-        inside = sorted(file_sha256(file) for file in path.rglob("*") if file.is_file())
-        return hashlib.sha256("".join(inside).encode()).hexdigest()
-    return file_sha256(path) if path.is_file() else ""
+    """SHA-256 of a file's content, or over the sorted hashes of all files in a folder and below; "" for neither.
+
+    What cannot be read is "" as well: whoever loads it afterwards says why.
+    """
+    try:
+        if path.is_dir():
+            inside = sorted(file_sha256(file) for file in path.rglob("*") if file.is_file())
+            return hashlib.sha256("".join(inside).encode()).hexdigest()
+        return file_sha256(path) if path.is_file() else ""
+    except OSError:
+        return ""

@@ -47,7 +47,7 @@ class SearchSettings:
         certain: correlation from which on no further nominee is tried.
         convincing: correlation below which a sweep of starts is tried besides.
         slips, turns: steps along the body and turns in degrees at which the best place is tried again.
-        rounds: how often at most, as long as a neighbour turns out to be clearly better.
+        rounds: how often at most, as long as a neighbour turns out to be better by ``tolerance``.
         tolerance: difference of correlations that tells no place from another.
     """
 

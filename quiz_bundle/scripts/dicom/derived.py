@@ -38,7 +38,7 @@ def why_unfit(fixed: Series | None, moving: Series | None) -> str | None:
     if fixed is None or moving is None:
         return "Not both scans are DICOM series."
     for role, series in (("fixed", fixed), ("moving", moving)):
-        if not all(_text(series, name) for name in ("StudyInstanceUID", "SeriesInstanceUID")) or not series.instances:
+        if not all(_text(series, name) for name in ("StudyInstanceUID", "SeriesInstanceUID")) or not _known(series):
             return f"The {role} series does not say which study, series or images it is."
     ids = [_text(series, "PatientID") for series in (fixed, moving)]
     if ids[0] != ids[1]:
@@ -49,6 +49,11 @@ def why_unfit(fixed: Series | None, moving: Series | None) -> str | None:
     if not ids[0] and _text(fixed, "PatientName") != _text(moving, "PatientName"):
         return "The two series carry no patient ID, and different names."
     return None
+
+
+def _known(series: Series) -> bool:
+    """Whether every image of a series says which one it is."""
+    return bool(series.instances) and all(all(uids) for uids in series.instances)
 
 
 def _text(series: Series, name: str) -> str:

@@ -17,7 +17,7 @@ from monai.data import MetaTensor
 
 from ..checked import checked_volume
 from ..hashes import file_sha256
-from .folder import choose_series
+from .folder import choose_series, damaged
 from .pixels import read_hounsfield
 from .slices import lay_out
 
@@ -42,7 +42,15 @@ class Series:
         header = pydicom.Dataset()
         header.update({element.tag: element for element in datasets[0] if element.tag not in PIXELS})
         header.file_meta = getattr(datasets[0], "file_meta", None)
-        return cls(header, tuple((str(each.SOPClassUID), str(each.SOPInstanceUID)) for each in datasets))
+        return cls(header, tuple(_identity(each) for each in datasets))
+
+
+def _identity(dataset: pydicom.Dataset) -> tuple[str, str]:
+    """SOP class and instance UID, from the file's meta information where the data set has none."""
+    meta = getattr(dataset, "file_meta", None) or {}
+    return tuple(
+        str(dataset.get(name) or meta.get(f"MediaStorage{name}") or "") for name in ("SOPClassUID", "SOPInstanceUID")
+    )
 
 
 @pydicom.config.disable_value_validation()  # its warnings show the odd values: names, dates, UIDs
@@ -67,9 +75,13 @@ def load_series(path: str | Path, name: str | None = None, series_uid: str | Non
     stack = lay_out(path, files)
     data = read_hounsfield(path, stack)
     digest = hashlib.sha256("".join(file_sha256(file) for file in stack.files).encode()).hexdigest()
+    try:
+        series = Series.of(stack.headers)
+    except Exception as error:  # pydicom raises anything on an element of a wrong length
+        raise damaged(path, stack.files[0], "a header with damaged elements") from error
     meta = {
         "name": name or (path.stem if path.is_file() else path.resolve().name),
         "sha256": digest,
-        "series": Series.of(stack.headers),
+        "series": series,
     }
     return checked_volume(path, torch.from_numpy(data), stack.affine, meta)

@@ -17,7 +17,7 @@ ADVICE = (
         "`fixed_region` if one was given, lets them spread.",
     ),
     (
-        r"scan's field lies inside",
+        r"scan's field lies inside|too little of the body",
         "Check the overlay: does the moving scan truly reach that far out of the fixed one? If so, use a fixed scan "
         "that covers more of it. If not, the place is wrong: do not use the transform.",
     ),
