@@ -50,14 +50,14 @@ def test_a_fit_survives_the_tensor(fitted):
     start = RigidTransform.about([0, 1, 0], [0, 0, 2], [0, 0, 0]) @ TRUTH
     maps = (TRUTH, start) if fitted else (None, None)
     matches = Matches(numbers[:, :3], numbers[:, 3:6], numbers[:, 6], numbers[:, 7], inlier)
-    before = Fit(*maps, matches, select(matches, ~inlier), 99, 3.0)
+    before = Fit(*maps, matches, select(matches, ~inlier), 99, 3.0, believed=True)
     tensor = fit_to_tensor(before)
     assert tensor.shape == (1, 9, count)
     after = tensor_to_fit(tensor[0] if fitted else tensor)
     for name in Matches.__dataclass_fields__:
         assert torch.equal(getattr(after.matches, name), getattr(before.matches, name)), name
         assert torch.equal(getattr(after.votes, name), getattr(before.votes, name)), name
-    assert (after.asked, after.spacing) == (99, 3.0)
+    assert (after.asked, after.spacing, after.believed) == (99, 3.0, True)
     for one, other in ((after.transform, before.transform), (after.start, before.start)):
         assert (one is None) == (other is None)
         assert one is None or torch.equal(one.matrix, other.matrix)

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,13 +17,13 @@ from scripts.geometry import centre_mm, ijk_to_mm, inside, lattice_ijk
 from scripts.landmarks import PairedLandmarks, read_points
 from scripts.network import QuizNet
 from scripts.page.figures import Pictures
-from scripts.queries import no_matches
-from scripts.register import Options, in_region, load_network, register
+from scripts.queries import ask, no_matches
+from scripts.register import Options, in_region, load_network, refine, register
 from scripts.report import write_outputs
 from scripts.resume import weights_sha256
 from scripts.rigid import RigidTransform, angle_deg
 from scripts.search import Fit
-from scripts.volumes import make_volume
+from scripts.volumes import make_volume, standardise
 
 PAIRS = [
     ("RAS", "oblique", "moving"),
@@ -165,6 +166,15 @@ def test_a_region_without_matches_is_refused(network):
     result = register(fixed, moving, network=network, options=quick(), fixed_region=make_volume(mask, fixed.affine))
     assert not result.verdict.accepted
     assert len(result.matches) == 0
+
+
+def test_believed_matches_are_not_refined():
+    scans = [standardise(volume, 6.0) for volume in pair()]
+    points = ask(scans[1], 2000, torch.Generator().manual_seed(0))
+    off = RigidTransform.about([0, 0, 0], [0, 0, 9], [0, 0, 0]) @ TRUTH
+    fit = Fit(off, off, no_matches(), no_matches(), 0, 6.0)
+    assert worst_mm(refine(fit, scans, points, None)) < 2.0
+    assert torch.equal(refine(replace(fit, believed=True), scans, points, None).matrix, off.matrix)
 
 
 def test_in_region():

@@ -6,9 +6,10 @@ import pytest
 import torch
 from oracle import QUICK, TRUTH, oracle, pair, use_oracle, worst_mm
 from scripts.geometry import corners_mm, grid_to_mm, inside, mm_to_grid, mm_to_ijk
+from scripts.queries import ask
 from scripts.result import Matches
 from scripts.rigid import RigidTransform, angle_deg
-from scripts.search import Fit, SearchSettings, fit_matches, fit_near, neighbours, search
+from scripts.search import Fit, SearchSettings, fit_matches, fit_near, neighbours, overruled, search
 from scripts.volumes import standardise
 from scripts.zoom import common_region, tiles
 
@@ -120,6 +121,28 @@ def test_a_turn_beyond_the_slope_is_found_over_neighbours(scans, monkeypatch):
     )
     assert worst_mm(alone) > 20.0
     assert worst_mm(found) < 8.0
+
+
+def shifted(mm):
+    return RigidTransform.about([0, 0, 0], [0, 0, mm], [0, 0, 0]) @ TRUTH
+
+
+@pytest.mark.parametrize(
+    ("votes_off_mm", "proposed_off_mm", "outliers", "count", "believed"),
+    [
+        (0.0, 8.0, 0.0, 300, True),  # unanimous matches, and the patches agree with them
+        (0.0, 8.0, 0.1, 300, False),  # one in ten says something else
+        (0.0, 8.0, 0.0, 100, False),  # too few to overrule anything
+        (0.0, 0.1, 0.0, 300, False),  # the proposal does not leave them behind
+        (20.0, 0.0, 0.0, 300, False),  # under the proposal the patches agree far better
+    ],
+)
+def test_when_unanimous_matches_overrule_intensities(scans, votes_off_mm, proposed_off_mm, outliers, count, believed):
+    votes, right = made_matches(count, outliers, noise_mm=1.0)
+    votes.moving_mm += shifted(votes_off_mm)(votes.fixed_mm) - TRUTH(votes.fixed_mm)
+    votes.inlier = right
+    points = ask(scans[1], 2000, torch.Generator().manual_seed(0))
+    assert overruled(shifted(proposed_off_mm), votes, scans, points, SETTINGS) is believed
 
 
 def test_seeds(scans, monkeypatch):

@@ -58,7 +58,7 @@ def unpack_pair(image: MetaTensor) -> tuple[MetaTensor, MetaTensor]:
 
 def fit_to_tensor(fit: Fit) -> MetaTensor:
     """A fit as one tensor of matches (1, 9, M), float64; what is not a row rides in the meta."""
-    meta = {key: getattr(fit, key) for key in ("asked", "spacing")} | {"votes": _rows(fit.votes)}
+    meta = {key: getattr(fit, key) for key in ("asked", "spacing", "believed")} | {"votes": _rows(fit.votes)}
     if fit.transform is not None and fit.start is not None:
         meta["maps"] = torch.stack([fit.transform.matrix, fit.start.matrix])
     return MetaTensor(_rows(fit.matches)[None], meta=meta)
@@ -70,7 +70,8 @@ def tensor_to_fit(pred: MetaTensor) -> Fit:
     if "maps" in pred.meta:
         maps = [RigidTransform(matrix) for matrix in torch.as_tensor(pred.meta["maps"]).cpu().reshape(2, 4, 4)]
     matches, votes = _matches(pred.as_tensor()), _matches(torch.as_tensor(pred.meta["votes"]))
-    return Fit(*maps, matches, votes, asked=int(pred.meta["asked"]), spacing=float(pred.meta["spacing"]))
+    numbers = {"asked": int(pred.meta["asked"]), "spacing": float(pred.meta["spacing"])}
+    return Fit(*maps, matches, votes, **numbers, believed=bool(pred.meta["believed"]))
 
 
 def _rows(m: Matches) -> Tensor:

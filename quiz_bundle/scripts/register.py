@@ -25,7 +25,7 @@ from .refine import correlation, local_correlation, refine_rigid
 from .result import Answers, Registration
 from .resume import load_weights, weights_sha256
 from .rigid import RigidTransform, fit_translation, polish
-from .search import Fit, SearchSettings, mark_inliers, overruled, search, smaller_is_fixed, swapped
+from .search import Fit, SearchSettings, mark_inliers, search, smaller_is_fixed, swapped
 from .volumes import load_volume, standardise
 from .zoom import common_region, tiles
 
@@ -212,7 +212,7 @@ def conclude(
         points = ask(pair[0 if flip else 1], options.compare_points, generator)
         if options.refine and options.transform == "rigid":
             with watch.stage("refine"):
-                transform = refine(found, pair, points, region, options.search)
+                transform = refine(found, pair, points, region)
         with watch.stage("assess"):
             limit = options.search.threshold * found.spacing
             found = replace(found, matches=mark_inliers(found.matches, transform, limit))
@@ -267,26 +267,24 @@ def final_fit(found: Fit, options: Options, fixed_region: MetaTensor | None) -> 
     return replace(found, transform=transform, start=start, matches=matches)
 
 
-def refine(
-    found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, fixed_region: MetaTensor | None, settings: SearchSettings
-) -> RigidTransform:
-    """Refine a fit by intensities, unless that leaves unanimous matches behind.
+def refine(found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, fixed_region: MetaTensor | None) -> RigidTransform:
+    """Refine a fit by intensities, unless its matches are believed before them.
 
     Args:
         found: the fit to start from.
         pair: the standardised volumes, fixed and moving.
         points_mm: (N, 3) body points of the smaller scan, RAS mm.
         fixed_region: mask on the fixed scan; points inside it count.
-        settings: of the search.
     """
+    if found.believed:
+        return found.transform
     if flip := smaller_is_fixed(*pair):
         found, pair = swapped(found), pair[::-1]
     region = None
     if fixed_region is not None:
         region = in_region(points_mm if flip else found.start.inverse()(points_mm), fixed_region)
     refined, _ = refine_rigid(found.start, *pair, points_mm, patches=PATCHES, region=region)
-    chosen = found.transform if overruled(refined, found.votes, pair, points_mm, settings) else refined
-    return chosen.inverse() if flip else chosen
+    return refined.inverse() if flip else refined
 
 
 def in_region(points_mm: Tensor, region: MetaTensor) -> Tensor:

@@ -13,7 +13,7 @@ from .geometry import inside
 from .matcher import Matcher
 from .network import QuizNet
 from .queries import ask, believable, join, no_matches, select
-from .refine import correlation, local_correlation, refine_rigid
+from .refine import local_correlation, refine_rigid
 from .result import Matches
 from .rigid import RigidTransform, consensus, fit_rigid, fit_robust, polish, residual_mm
 from .sweep import sweep
@@ -43,7 +43,7 @@ class SearchSettings:
         unanimous: share of the coarse matches that one map has to win before intensities cannot overrule it.
         least_votes: number of coarse matches below which they overrule nothing.
         dissent: factor by which a map may worsen the median distance of unanimous matches.
-        gain: factor by which it has to lower what the correlation leaves unexplained to be believed all the same.
+        gain: factor by which it has to lower what the patches leave unexplained to be believed all the same.
         certain: correlation from which on no further nominee is tried.
         convincing: correlation below which a sweep of starts is tried besides.
         slips, turns: steps along the body and turns in degrees at which the best place is tried again.
@@ -66,10 +66,10 @@ class SearchSettings:
     trial_points: int = 4000
     trial_steps: int = 6
     trial_patches: int = 400
-    unanimous: float = 0.9
+    unanimous: float = 0.95
     least_votes: int = 200
     dissent: float = 1.1
-    gain: float = 1.3
+    gain: float = 1.1
     certain: float = 0.7
     convincing: float = 0.5
     slips: Sequence[float] = (-35.0, -20.0, 20.0, 35.0)
@@ -90,6 +90,7 @@ class Fit:
             fit marked.
         asked: number of matches before the filters.
         spacing: voxel size of the pass they come from, mm.
+        believed: whether unanimous matches overruled the intensities, which then have no say any more.
     """
 
     transform: RigidTransform | None
@@ -98,6 +99,7 @@ class Fit:
     votes: Matches
     asked: int
     spacing: float
+    believed: bool = False
 
 
 def fit_matches(
@@ -152,7 +154,7 @@ def search(
     if place is None:
         return fit
     if overruled(place, votes, coarse, points, settings):
-        return replace(fit, start=fit.transform)
+        return replace(fit, believed=True)
     fit = fit_near(fit, place, settings)
     for _ in range(settings.zoom_passes):
         found = look_closer(network, fixed, moving, place, settings, generator, amp)
@@ -276,15 +278,16 @@ def overruled(
     """Whether nearly all coarse matches agree on one map, a proposed one leaves them behind, and hardly explains more.
 
     Intensities follow strong edges; where anatomy has truly deformed (breathing), a rigid map that fits the edges can be
-    worse for the body as a whole, and unanimous matches know it. A map that explains the intensities far better is right
-    all the same: coarse matches can be wrong together by some millimetres.
+    worse for the body as a whole, and unanimous matches know it. A map under which small patches agree clearly better is
+    right all the same: coarse matches can be wrong together by some millimetres.
     """
     inlier = votes.inlier
     if len(votes) < settings.least_votes or inlier.double().mean() < settings.unanimous:
         return False
     own = RigidTransform(fit_rigid(votes.fixed_mm[inlier], votes.moving_mm[inlier], votes.confidence[inlier]))
     usual, proposed = (residual_mm(t, votes.fixed_mm, votes.moving_mm).median() for t in (own, transform))
-    unexplained, left = (1 - correlation(t, *pair, points_mm) for t in (own, transform))
+    middles = points_mm[: settings.trial_patches]
+    unexplained, left = (1 - local_correlation(t, *pair, middles) for t in (own, transform))
     return bool(proposed > settings.dissent * usual) and unexplained < settings.gain * left
 
 
