@@ -179,8 +179,8 @@ def _checks(record: Mapping) -> str:
     shown = [(name, value, _held(found, guide), note) for name, value, found, note in rows if found is not None]
     words = (
         f"Guide: the largest voxel dimension of the two scans, {number(guide, 1, 'mm')}, as TG-132 advises for target "
-        "errors and consistency. It does not decide on the verdict. The map is rigid, so its inverse is exact; the stricter "
-        "test of reversibility is a second run with the two scans exchanged."
+        "errors and consistency. It does not decide on the verdict. The map is rigid, and the smaller scan is always "
+        "looked for in the larger one, so exchanging the two gives the exact inverse and proves nothing."
     )
     body = table(("check", "found", "guide", "what it is"), shown, "words checks")
     return section("Numeric checks", f'<p class="soft">{words}</p>{body}', "whole")
