@@ -75,7 +75,7 @@ def test_good_evidence_is_accepted_without_reasons(good):
     [
         {"inliers": 3, "inlier_ratio": 0.02},
         {"local_correlation": 0.1, "vote_share": 0.0},
-        {"local_correlation": 0.4, "correlation": 0.5},
+        {"local_correlation": 0.4, "correlation": 0.5, "inlier_ratio": 0.3, "vote_share": 0.1},
         {"local_correlation": -0.2, "inlier_ratio": 0.05, "inliers": 5},
         {"shared": 0.1},
         {"spread_mm": 0.0},
@@ -92,10 +92,10 @@ def test_bad_evidence_is_refused_in_sentences(good, change):
 
 
 def test_expected_error_by_hand(good):
-    """Odds of 1 at 1: half lost at 80 mm, half right at exp(2.198) (0.5 / 1)^0.546 = 6.17 mm; both ends of the band open."""
-    even = replace(good, local_correlation=0.5, inlier_ratio=0.0, vote_share=0.0, correlation=(11.03 - 5.29) / 8.86)
+    """Odds of 1 at 1: half lost at 60 mm, half right at exp(2.198) (0.5 / 1)^0.546 = 6.17 mm; both ends of the band open."""
+    even = replace(good, local_correlation=0.5, inlier_ratio=0.0, vote_share=0.0, correlation=(11.79 - 6.745) / 8.15)
     expected, band = expected_tre(even)
-    assert expected == pytest.approx((80 + 6.168) / 2, abs=0.01)
+    assert expected == pytest.approx((60 + 6.168) / 2, abs=0.01)
     assert band == pytest.approx((0.68 * 6.168, 400.0), abs=0.01)
 
 

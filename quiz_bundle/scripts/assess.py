@@ -16,10 +16,10 @@ from .search import Fit
 
 # Fitted to pairs of known truth and unrelated pairs; how, and what it is worth, is in docs/README.md under Trust.
 # Log odds to be lost: constant, and per unit of local correlation, correlation, inlier ratio and share of votes.
-LOST_ODDS = (11.03, -10.58, -8.86, -3.51, -1.75)
+LOST_ODDS = (11.79, -13.49, -8.15, -3.5, -2.38)
 RIGHT_LOG_MM = (2.198, 0.546)  # log of a right map's error: constant, and per log of what the local correlation leaves
 RIGHT_BAND = (0.68, 1.5)  # a right map's error over the expected one, 5 % and 95 %
-LOST_MM, LOST_BAND_MM = 80.0, (12.0, 400.0)  # what a lost registration is off by, roughly
+LOST_MM, LOST_BAND_MM = 60.0, (12.0, 400.0)  # what a lost registration is off by, roughly
 CERTAIN = 0.05  # chance below which the other outcome is left out of the band
 WORST_MM = 10.0  # expected error that is still accepted
 VOTE_MM = 24.0  # a coarse match within this distance of the map votes for it: one coarse token
