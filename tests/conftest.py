@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from scripts.geometry import ijk_to_mm, lattice_ijk
+from scripts.page.pictures import Pictures
 from scripts.rigid import rotation_matrix
 from scripts.volumes import make_volume
 
@@ -61,3 +62,9 @@ def shared_dir():
     if not folder.is_dir():
         pytest.skip("the shared data are not beside this clone")
     return folder
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Leaves the drawing out, where a test is about other files."""
+    monkeypatch.setattr("scripts.report.draw_pictures", lambda _: Pictures([], False))

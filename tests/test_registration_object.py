@@ -10,20 +10,12 @@ import SimpleITK as sitk
 from dicom_results import PATIENT, TURN, complaints, matrix_in, other_patient, result_of, series_of, two_series, volume_of
 from dicom_studies import CT, ENHANCED_CT, Study, change
 from pydicom.uid import generate_uid
-from scripts import report as report_module
 from scripts.dicom.derived import write_object
 from scripts.dicom.registration_object import decimal_strings, registration_dataset, why_no_object
 from scripts.dicom.series import load_series
 from scripts.files import transform_text
-from scripts.page.pictures import Pictures
 from scripts.report import write_outputs
 from scripts.rigid import RigidTransform
-
-
-@pytest.fixture
-def no_pictures(monkeypatch):
-    """Leaves the drawing out, where a test is about other files."""
-    monkeypatch.setattr(report_module, "draw_pictures", lambda _: Pictures([], False))
 
 
 @pytest.fixture

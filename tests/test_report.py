@@ -16,7 +16,6 @@ from scripts.errors import InputError
 from scripts.files import on_fixed_grid, transform_text
 from scripts.geometry import as_affine, mm_to_ijk, ras_to_lps
 from scripts.landmarks import read_points
-from scripts.page.figures import Pictures
 from scripts.report import ANSWER_COLUMNS, MATCH_COLUMNS, OUTPUT_NAMES, check_writable, report_record, write_outputs
 from scripts.rigid import RigidTransform
 from scripts.volumes import make_volume
@@ -32,12 +31,6 @@ def registration():
 def written(tmp_path_factory):
     """The files of that result, by name; to be read only."""
     return write_outputs(make_registration(), tmp_path_factory.mktemp("outputs") / "case")
-
-
-@pytest.fixture
-def no_pictures(monkeypatch):
-    """Leaves the drawing out, where a test is about other files."""
-    monkeypatch.setattr(report_module, "draw_pictures", lambda _: Pictures([], False))
 
 
 def read_rows(path):

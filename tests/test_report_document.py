@@ -6,16 +6,8 @@ import pydicom
 import pypdf
 import pytest
 from dicom_results import TURN, complaints, other_patient, result_of, series_of, two_series
-from scripts import report as report_module
-from scripts.page.pictures import Pictures
 from scripts.report import report_record, write_outputs
 from scripts.rigid import RigidTransform
-
-
-@pytest.fixture
-def no_pictures(monkeypatch):
-    """Leaves the drawing out, where a test is about other files."""
-    monkeypatch.setattr(report_module, "draw_pictures", lambda _: Pictures([], False))
 
 
 @pytest.fixture

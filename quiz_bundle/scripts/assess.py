@@ -9,7 +9,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from .geometry import as_affine, grid_to_mm, inside
+from .geometry import as_affine, field_lattice_mm, inside
 from .result import Verdict
 from .rigid import RigidTransform, residual_mm
 from .search import Fit
@@ -54,8 +54,7 @@ class Evidence:
 
 def overlap_fraction(transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor, steps: int = 24) -> float:
     """Fraction of the moving volume's field of view that a fixed-to-moving map puts inside the fixed one."""
-    axis = (torch.arange(steps, dtype=torch.float64) + 0.5) * 2 / steps - 1
-    points = grid_to_mm(torch.cartesian_prod(axis, axis, axis), moving.affine, moving.shape[1:])
+    points = field_lattice_mm(moving.affine, moving.shape[1:], steps)
     return float(inside(transform.inverse()(points), fixed.affine, fixed.shape[1:]).double().mean())
 
 

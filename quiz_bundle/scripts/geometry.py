@@ -133,6 +133,12 @@ def inside(points_mm: object, affine: Tensor, shape: Sequence[int]) -> Tensor:
     return (mm_to_grid(points_mm, affine, shape).abs() <= 1).all(-1)
 
 
+def field_lattice_mm(affine: object, shape: Sequence[int], steps: int) -> Tensor:
+    """Points (steps^3, 3) in RAS mm, the middles of equal parts of a volume's field of view."""
+    axis = (torch.arange(steps, dtype=torch.float64) + 0.5) * 2 / steps - 1
+    return grid_to_mm(torch.cartesian_prod(axis, axis, axis), affine, shape)
+
+
 def lattice_ijk(shape: Sequence[int], dtype: torch.dtype = torch.float64) -> Tensor:
     """All voxel indices of a volume (I * J * K, 3), last axis fastest."""
     return torch.cartesian_prod(*(torch.arange(n, dtype=dtype) for n in shape)).reshape(-1, 3)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .geometry import grid_to_mm, inside, spacing_of
+from .geometry import field_lattice_mm, inside, spacing_of
 from .result import Registration
 from .rigid import RigidTransform, angle_deg, fit_rigid
 
@@ -57,8 +57,7 @@ def common_points(registration: Registration, steps: int = 12) -> Tensor:
     fit, fixed, moving = registration.fixed_to_moving, registration.fixed, registration.moving
     if fit is None:
         return torch.zeros(0, 3, dtype=torch.float64)
-    axis = (torch.arange(steps, dtype=torch.float64) + 0.5) * 2 / steps - 1
-    points = fit.inverse()(grid_to_mm(torch.cartesian_prod(axis, axis, axis), moving.affine, moving.shape[1:]))
+    points = fit.inverse()(field_lattice_mm(moving.affine, moving.shape[1:], steps))
     return points[inside(points, fixed.affine, fixed.shape[1:])]
 
 

@@ -73,16 +73,13 @@ def correlation(transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor
     return float(global_ncc(_values(fixed, seen), values, weight[None].float())[0])
 
 
-def local_correlation(
-    transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor, least: float = 0.5
-) -> float:
+def local_correlation(transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor) -> float:
     """Correlation within small patches round moving points under a fixed-to-moving map: what shading cannot spoil.
 
     Args:
         transform: fixed to moving, RAS mm.
         fixed, moving: standardised volumes (1, I, J, K).
         middles_mm: (P, 3) middles of the patches, RAS mm in the moving volume.
-        least: share of a patch that has to lie in both fields.
 
     Returns:
         Mean over the patches, each counted by its contrast as ``refine_rigid`` does; -1 where fewer than a quarter of them
@@ -95,7 +92,7 @@ def local_correlation(
     seen = inside(at, fixed.affine, fixed.shape[1:]) & inside(points, moving.affine, moving.shape[1:])
     seen = seen.float().reshape(shape)
     wanted = _values(moving, points).reshape(shape)
-    counts = seen.mean(1) >= least
+    counts = seen.mean(1) >= 0.5  # at least half of a patch lies in both fields
     if counts.sum() < LEAST_SEEN * max(len(counts), 1):
         return -1.0
     weight = wanted.std(1).clamp_min(LEAST_CONTRAST).sqrt() * counts

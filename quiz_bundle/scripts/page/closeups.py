@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..geometry import as_affine, inside
 from ..result import Registration
+from ..rigid import residual_mm
 from .cuts import PLANES, Plane, look
 from .pictures import FIXED_LINE, MOVING_LINE, Picture, jpeg_of
 
@@ -45,7 +46,7 @@ def places_of(registration: Registration) -> list[Place]:
         seen &= inside(marks.moving_mm, moving.affine, moving.shape[1:])
         rows = seen.nonzero()[:, 0]
         mapped = fit.inverse()(marks.moving_mm)
-        error = (fit(marks.fixed_mm) - marks.moving_mm).norm(dim=-1)
+        error = residual_mm(fit, marks.fixed_mm, marks.moving_mm)
         worst = rows[error[rows].argsort(descending=True)][:MOST_PLACES]
         return [Place(f"{marks.labels[n]}: {error[n]:.1f} mm", marks.fixed_mm[n], mapped[n]) for n in worst.tolist()]
     there = inside(fit(matches.fixed_mm), registration.moving.affine, registration.moving.shape[1:])

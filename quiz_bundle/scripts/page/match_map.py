@@ -9,6 +9,7 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from ..result import Registration
+from ..rigid import residual_mm
 from .cuts import PLANES, box_near, extent_of, x_rays
 from .pictures import Picture, jpeg_of, write_sides
 
@@ -23,7 +24,7 @@ def match_error(registration: Registration) -> tuple[Tensor, str]:
     matches, fit = registration.matches, registration.fixed_to_moving
     if fit is None:
         return matches.cycle_error_mm, "cycle error of each match"
-    return (fit(matches.fixed_mm) - matches.moving_mm).norm(dim=-1), "distance of each match from the fitted map"
+    return residual_mm(fit, matches.fixed_mm, matches.moving_mm), "distance of each match from the fitted map"
 
 
 def error_colours(error_mm: Tensor) -> list[str]:

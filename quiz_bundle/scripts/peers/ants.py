@@ -10,13 +10,22 @@ import tempfile
 from functools import cache, partial
 from pathlib import Path
 
-import torch
 from monai.data import MetaTensor
 
-from ..errors import InputError
-from ..geometry import ras_to_lps
-from ..rigid import RigidTransform, fit_rigid
-from .base import Peer, best_start, coarser, field_centre, lps_header, peer, placed, shift, starts_along
+from ..rigid import RigidTransform
+from .base import (
+    Peer,
+    best_start,
+    coarser,
+    field_centre,
+    lps_header,
+    not_installed,
+    peer,
+    placed,
+    rigid_of,
+    shift,
+    starts_along,
+)
 
 START_STEP_MM, COARSE_MM = 60.0, 6.0
 SHORT = {"aff_iterations": (100, 50), "aff_shrink_factors": (3, 2), "aff_smoothing_sigmas": (2, 1)}  # from each start
@@ -34,8 +43,7 @@ def ants_package():  # noqa: ANN201 (a module)
     try:
         import ants
     except ImportError as error:
-        remedy = "pip install -r requirements-peers.txt, or leave the ants methods out"
-        raise InputError("methods", "the package antspyx", "no such package", remedy) from error
+        raise not_installed("antspyx", "ants") from error
     return ants
 
 
@@ -49,10 +57,7 @@ def to_ants(volume: MetaTensor) -> object:
 def read_map(path: str) -> RigidTransform:
     """A transform file of ANTs, LPS, as the nearest rigid map in RAS; its search gives affine ones."""
     transform = ants_package().read_transform(path)
-    signs = torch.tensor([-100.0, 100.0], dtype=torch.float64)
-    points = torch.cartesian_prod(signs, signs, signs)
-    mapped = [transform.apply_to_point(tuple(point)) for point in ras_to_lps(points).tolist()]
-    return RigidTransform(fit_rigid(points, ras_to_lps(mapped)))
+    return rigid_of(lambda point: transform.apply_to_point(tuple(point)))
 
 
 def run_ants(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from ..errors import InputError
 from ..geometry import (
     as_affine,
     centre_mm,
@@ -24,10 +25,23 @@ from ..geometry import (
     sample,
     spacing_of,
 )
-from ..rigid import RigidTransform
+from ..rigid import RigidTransform, fit_rigid
 from ..volumes import make_volume, resample, standard_grid
 
 AIR = -1000.0
+
+
+def not_installed(package: str, methods: str) -> InputError:
+    """The mistake of asking for methods whose optional package is not there."""
+    remedy = f"pip install -r requirements-peers.txt, or leave the {methods} methods out"
+    return InputError("methods", f"the package {package}", "no such package", remedy)
+
+
+def rigid_of(map_lps: Callable[[list[float]], Sequence[float]]) -> RigidTransform:
+    """Another package's map of single LPS points, mm, as the nearest rigid map in RAS."""
+    signs = torch.tensor([-100.0, 100.0], dtype=torch.float64)
+    points = torch.cartesian_prod(signs, signs, signs)
+    return RigidTransform(fit_rigid(points, ras_to_lps([map_lps(point) for point in ras_to_lps(points).tolist()])))
 
 
 @dataclass

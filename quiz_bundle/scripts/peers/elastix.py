@@ -9,11 +9,21 @@ import numpy as np
 from monai.data import MetaTensor
 from monai.data.itk_torch_bridge import metatensor_to_itk_image
 
-from ..errors import InputError
 from ..geometry import as_points, matrix_ras_to_lps
 from ..rigid import RigidTransform
 from ..volumes import make_volume
-from .base import Peer, best_start, field_centre, field_extent, half_resolution, peer, placed, shift, starts_along
+from .base import (
+    Peer,
+    best_start,
+    field_centre,
+    field_extent,
+    half_resolution,
+    not_installed,
+    peer,
+    placed,
+    shift,
+    starts_along,
+)
 
 RESOLUTIONS, ITERATIONS, SAMPLES = 4, 500, 2048
 START_STEP_MM = 60.0
@@ -33,8 +43,7 @@ def elastix_package():  # noqa: ANN201 (a module)
         itk.ElastixRegistrationMethod[image, image]  # noqa: B018 (lazy: this loads it)
         itk.image_from_array(np.zeros((2, 2, 2), dtype=np.float32))
     except (ImportError, AttributeError) as error:
-        remedy = "pip install -r requirements-peers.txt, or leave the elastix methods out"
-        raise InputError("methods", "the package itk-elastix", "no such package", remedy) from error
+        raise not_installed("itk-elastix", "elastix") from error
     return itk
 
 

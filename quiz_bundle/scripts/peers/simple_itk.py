@@ -5,13 +5,10 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-import torch
 from monai.data import MetaTensor
 
-from ..errors import InputError
-from ..geometry import ras_to_lps
-from ..rigid import RigidTransform, fit_rigid
-from .base import Peer, coarser, field_extent, lps_header, peer
+from ..rigid import RigidTransform
+from .base import Peer, coarser, field_extent, lps_header, not_installed, peer, rigid_of
 
 BINS, ITERATIONS, SAMPLES, SHRINK = 50, 300, 50_000, [4, 2, 1]
 GRID_STEP_MM, COARSE_MM, REACH_MM = 30.0, 8.0, 40.0
@@ -27,8 +24,7 @@ def sitk_package():  # noqa: ANN201 (a module)
     try:
         import SimpleITK
     except ImportError as error:
-        remedy = "pip install -r requirements-peers.txt, or leave the sitk methods out"
-        raise InputError("methods", "the package SimpleITK", "no such package", remedy) from error
+        raise not_installed("SimpleITK", "sitk") from error
     return SimpleITK
 
 
@@ -44,10 +40,7 @@ def to_sitk(volume: MetaTensor):  # noqa: ANN201 (an image of an optional packag
 
 def from_sitk(transform: object) -> RigidTransform:
     """A rigid SimpleITK transform, LPS, as a map in RAS."""
-    signs = torch.tensor([-100.0, 100.0], dtype=torch.float64)
-    points = torch.cartesian_prod(signs, signs, signs)
-    mapped = [transform.TransformPoint(point) for point in ras_to_lps(points).tolist()]
-    return RigidTransform(fit_rigid(points, ras_to_lps(mapped)))
+    return rigid_of(transform.TransformPoint)
 
 
 def _method(threads: int):  # noqa: ANN202 (a class of an optional package)
