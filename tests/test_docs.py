@@ -205,7 +205,8 @@ def test_regimes_are_the_codes():
         recipe = REGIMES[name]
         assert f"up to {recipe.max_offset:.0f} mm and {recipe.max_turn:.0f} degrees" in said[name]
         assert f"{recipe.moving_extent[2][0]} mm of anatomy" in said[name]
-    assert f"{REGIMES['R4'].deformation_rms[0]:.0f} mm deformation" in said["R4"]
+    assert f"{REGIMES['R4'].organ_motion_rms:.0f} mm RMS organ motion" in said["R4"]
+    assert f"{REGIMES['R4-deformed'].deformation_rms[0]:.0f} mm RMS deformation" in said["R4-deformed"]
 
 
 def test_datalists_are_as_the_reader_wants_them(tmp_path):

@@ -75,6 +75,13 @@ def test_no_rigid_map_beats_the_best(easy):
         assert case.tre_mean_mm(None) == math.inf
 
 
+def test_organs_move_more_in_the_middle_and_everything_moves_where_it_says_so(trunk):
+    organs, everything = draw_case(trunk, "R4", 3), draw_case(trunk, "R4-deformed", 3)
+    assert organs.best_rigid_mm < 0.8 * everything.best_rigid_mm
+    middle = organs.motion.rigid(centre_mm(organs.moving.affine, organs.moving.shape[1:])[None])
+    assert organs.motion.deformation.swell(middle).item() == pytest.approx(2.0, abs=0.01)  # 6 mm where 3 are usual
+
+
 @pytest.mark.parametrize("regime", ["R1", "R2", "R4", "R5"])
 def test_start_and_field_are_the_regimes(trunk, regime):
     case = draw_case(trunk, regime, 11)

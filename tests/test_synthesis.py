@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from scripts import appearance, synthesis
-from scripts.deformation import SmoothDeformation
+from scripts.deformation import SmoothDeformation, Swell
 from scripts.geometry import apply_affine, as_affine, grid_affine, ijk_to_mm, inside, lattice_ijk, mm_to_ijk
 from scripts.rigid import RigidTransform
 from scripts.synthesis import Motion, PairRecipe, Source, correspondences, cut_to, draw_pair, render, stretched
@@ -58,6 +58,15 @@ def test_deformation_inverse_is_exact():
     assert (field.inverse(field.forward(points)) - points).abs().max() < 1e-8
     assert (field.forward(field.inverse(points)) - points).abs().max() < 1e-8
     assert (field.forward(points) - points).abs().max() > 5
+
+
+def test_a_swollen_field_is_larger_in_its_middle_only_and_has_an_inverse():
+    swell = Swell(torch.tensor([10.0, 0.0, -20.0], dtype=torch.float64), 2.0, 50.0)
+    plain, swollen = (SmoothDeformation(3.0, 50.0, np.random.RandomState(4), swell=s) for s in (None, swell))
+    points = swell.middle_mm + torch.tensor([[0.0, 0.0, 0.0], [50.0, 0.0, 0.0], [0.0, 300.0, 400.0]], dtype=torch.float64)
+    ratio = swollen.displacement(points) / plain.displacement(points)
+    assert ratio[:, 0].tolist() == pytest.approx([2.0, 1 + math.exp(-0.5), 1.0])
+    assert (swollen.forward(swollen.inverse(points)) - points).abs().max() < 1e-8
 
 
 def test_a_field_that_folds_has_no_inverse():

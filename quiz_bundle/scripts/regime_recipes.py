@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from .synthesis import PairRecipe
 
 AXIAL, CORONAL = 2, 1
+ORGANS_MM = 50.0  # standard deviation of the Gaussian within which organs move
 
 
 @dataclass
@@ -21,6 +22,8 @@ class Regime(PairRecipe):
         turned_header: the header says supine of a patient who lies prone: it is off by 180 degrees about z.
         mirrored: left and right of the patient are swapped in the moving scan only. No rigid map is right; the truth is
             where the scans agree but for the side.
+        organ_motion_rms: RMS displacement along each axis in the middle of the moving field, mm; it falls off to the
+            deformation's within ``ORGANS_MM``. 0 for a deformation that is everywhere alike.
         unrelated: the moving scan is drawn from another volume. There is no truth; all that is right is to refuse.
     """
 
@@ -30,6 +33,7 @@ class Regime(PairRecipe):
     prone: bool = False
     turned_header: bool = False
     mirrored: bool = False
+    organ_motion_rms: float = 0.0
     unrelated: bool = False
 
 
@@ -62,8 +66,9 @@ REGIMES: dict[str, Regime] = {
     "R1": _r1(),
     "R2": regime(200, 180, 100, max_offset=120.0, max_turn=30.0),
     "R3": _r1(max_offset=None),
-    "R4": _r1(applicator=1.0, deformation_rms=(6.0, 6.0), noise=(35.0, 55.0)),
+    "R4": _r1(applicator=1.0, organ_motion_rms=6.0, noise=(35.0, 55.0)),
     "R5": _r1(cbct=1.0),
+    "R4-deformed": _r1(applicator=1.0, deformation_rms=(6.0, 6.0), noise=(35.0, 55.0)),
     "R1-thin": _r1(spacing=1.0, slice_mm=1.0),
     "R1-thick": _r1(slice_mm=5.0),
     "R1-coronal": _r1(slice_mm=5.0, slice_axis=CORONAL, orientations=("LIP", "RSA")),

@@ -17,12 +17,12 @@ from nibabel.orientations import aff2axcodes, apply_orientation, axcodes2ornt, i
 from torch import Tensor
 
 from . import appearance
-from .deformation import SmoothDeformation
+from .deformation import SmoothDeformation, Swell
 from .errors import InputError
 from .geometry import as_affine, as_points, centre_mm, corners_mm, ijk_to_mm, inside, lattice_ijk, spacing_of
 from .landmarks import PairedLandmarks
 from .metrics import tre_mm
-from .regime_recipes import REGIMES, Regime
+from .regime_recipes import ORGANS_MM, REGIMES, Regime
 from .rigid import RigidTransform, fit_rigid
 from .synthesis import AIR, Grid, Motion, body_points, dress, random_turn, render
 from .volumes import body_mask, make_volume, resample, standard_grid, to_orientation_ras
@@ -92,7 +92,9 @@ def draw_case(volume: MetaTensor, regime: str, seed: int, other: MetaTensor | No
     scene = without_couch(other)[0] if recipe.unrelated else mirrored(patient) if recipe.mirrored else patient
     grid = Grid.around(torch.zeros(3), [lo for lo, _ in recipe.moving_extent], recipe.spacing)
     pose = _draw_pose(scene, grid, recipe, random, regime)
-    deformation = SmoothDeformation(recipe.deformation_rms[0], random.uniform(*recipe.correlation), random)
+    rms, correlation, middle = recipe.deformation_rms[0], random.uniform(*recipe.correlation), pose.matrix[:3, 3]
+    swell = Swell(middle, recipe.organ_motion_rms / rms, ORGANS_MM) if recipe.organ_motion_rms else None
+    deformation = SmoothDeformation(rms, correlation, random, swell=swell)
 
     # The scan is made round the origin of a frame of its own, and put where its header says afterwards.
     local = Motion(pose, deformation)
