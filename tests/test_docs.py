@@ -273,6 +273,7 @@ def test_the_card_tells_the_numbers_of_network_and_search():
     assert f"Up to {s.queries:,} points" in said and f"within {s.cycle_limit:.0f} voxels" in said
     assert f"up to {s.nominees} different rigid maps" in said
     assert f"{s.margin:.0f} mm beyond" in said and f"tiles of {s.tile:.0f} mm" in said
+    assert f"({s.zoom_queries:,} in the second pass)" in said
     config = json.loads(text_of(BUNDLE / "configs" / "inference.json"))
     assert (config["spacing_mm"], config["coarse_spacing_mm"]) == (s.spacing, s.coarse_spacing)
     assert config["queries_per_pass"] == s.queries and config["hu_window"] == [-600, 600]

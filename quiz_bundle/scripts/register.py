@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from .assess import assess, gather, no_fit
-from .geometry import inside, mm_to_ijk
+from .geometry import inside, mm_to_ijk, spacing_of
 from .landmarks import PairedLandmarks, read_landmarks, read_points
 from .matcher import Matcher
 from .metrics import landmark_report
@@ -29,7 +29,7 @@ from .search import Fit, SearchSettings, mark_inliers, search, smaller_is_fixed,
 from .volumes import load_volume, standardise
 from .zoom import common_region, tiles
 
-PATCHES = 1000  # of the last step of refinement, and of the verdict
+PATCHES = 1500  # of the last step of refinement, and of the verdict
 BUNDLE = Path(__file__).resolve().parents[1]
 
 
@@ -51,7 +51,7 @@ class Options:
     refine: bool = True
     seed: int = 0
     amp: bool = False
-    compare_points: int = 40_000
+    compare_points: int = 20_000
     search: SearchSettings = field(default_factory=SearchSettings)
     window: tuple[float, float] = (-600.0, 600.0)
 
@@ -283,7 +283,8 @@ def refine(found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, fixed_regi
     region = None
     if fixed_region is not None:
         region = in_region(points_mm if flip else found.start.inverse()(points_mm), fixed_region)
-    refined, _ = refine_rigid(found.start, *pair, points_mm, patches=PATCHES, region=region)
+    finest = float(spacing_of(pair[0].affine)[0])  # the trials have been to the coarser one
+    refined, _ = refine_rigid(found.start, *pair, points_mm, levels=(finest,), patches=PATCHES, region=region)
     return refined.inverse() if flip else refined
 
 

@@ -11,6 +11,9 @@ from torch import Tensor
 from .geometry import apply_affine, as_affine, as_points
 
 
+JUDGES = 600  # matches that hypotheses are scored on: enough to rank them; the polished fit takes all
+
+
 def rotation_matrix(rotation_vector: Tensor) -> Tensor:
     """Rotation vectors (..., 3) in radians to matrices (..., 3, 3) (Rodrigues), differentiable at zero too."""
     x, y, z = rotation_vector.unbind(-1)
@@ -220,8 +223,9 @@ def consensus(
     flat = torch.ones(a.shape[:2], dtype=a.dtype)
     solid = ~collinear(a - a.mean(1, keepdim=True), flat) & ~collinear(b - b.mean(1, keepdim=True), flat)
     maps = fit_rigid(a[solid], b[solid]) if solid.any() else torch.eye(4, dtype=torch.float64)[None]
-    squared = (apply_affine(maps, source) - target).square().sum(-1)
-    scores = (confidence * squared.clamp_max(threshold_mm**2)).sum(-1)
+    judges = torch.randperm(len(source), generator=generator)[:JUDGES]
+    squared = (apply_affine(maps, source[judges]) - target[judges]).square().sum(-1)
+    scores = (confidence[judges] * squared.clamp_max(threshold_mm**2)).sum(-1)
     middle = apply_affine(maps, source.mean(0, keepdim=True))[:, 0]
     chosen: list[int] = []
     for index in scores.argsort().tolist():

@@ -28,10 +28,10 @@ class SearchSettings:
     Attributes:
         spacing: voxel size of the zoomed pass; the standardised volumes have it.
         coarse_spacing: voxel size of the pass over the whole of both volumes.
-        queries: points asked in each volume and pass.
+        queries, zoom_queries: points asked in each volume, in the coarse pass and in the second one.
         margin: how far beyond the moving field the second pass looks.
-        tile, overlap: edge of the tiles of the second pass, about as large as what the network is trained on, and what
-            neighbours share.
+        tile, overlap: longest edge of the tiles of the second pass, and what neighbours share. Tiles bound the memory only:
+            the more a tile shows, the more matches are right.
         cycle_limit: largest cycle error, in voxels of the pass.
         reach: distance in mm at which a match has no say in the fit any more.
         threshold: distance to the fit within which a match is an inlier, in voxels of the pass.
@@ -54,8 +54,9 @@ class SearchSettings:
     spacing: float = 3.0
     coarse_spacing: float = 6.0
     queries: int = 1500
+    zoom_queries: int = 1000
     margin: float = 15.0
-    tile: float = 144.0
+    tile: float = 320.0
     overlap: float = 36.0
     cycle_limit: float = 4.0
     reach: float = 27.0
@@ -193,7 +194,7 @@ def look_closer(
     region = common_region(fixed, moving, place, settings.margin)
     if region is None:
         return no_matches()
-    asked = tuple(ask(v, settings.queries, generator) for v in region)
+    asked = tuple(ask(v, settings.zoom_queries, generator) for v in region)
     found = no_matches()
     for volumes, rows in tiles(region, asked, settings.tile, settings.overlap):
         if sum(map(len, rows)):

@@ -52,17 +52,18 @@ def tiles(
     Args:
         region: of ``common_region``: two volumes on one lattice, each with its own affine.
         points: queries (Q, 3) in RAS mm of the fixed and of the moving volume.
-        tile_mm: edge length.
-        overlap_mm: what neighbours share at least.
+        tile_mm: longest edge.
+        overlap_mm: what neighbours share.
 
     Yields:
         The two volumes of a tile, and which rows of the points in each are its own.
     """
     spacing = float(as_affine(region[0].affine)[:3, 0].norm())
-    edge, core = round(tile_mm / spacing), round((tile_mm - overlap_mm) / spacing)
+    longest, shared = round(tile_mm / spacing), round(overlap_mm / spacing)
     shape = region[0].shape[1:]
-    size = [min(n, edge) for n in shape]
-    counts = [1 if n <= edge else math.ceil((n - (edge - core)) / core) for n in shape]
+    counts = [1 if n <= longest else math.ceil((n - shared) / (longest - shared)) for n in shape]
+    # as many as the longest edge needs, but no longer than that many need to be
+    size = [math.ceil((n + (c - 1) * shared) / c) for n, c in zip(shape, counts, strict=True)]
     starts = [
         torch.linspace(0, n - s, c).round().long().tolist() if c > 1 else [0]
         for n, s, c in zip(shape, size, counts, strict=True)
