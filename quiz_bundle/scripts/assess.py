@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
 from .geometry import as_affine, field_lattice_mm, inside
+from .refine import SHIFT_MM
 from .result import Verdict
 from .rigid import RigidTransform, residual_mm
 from .search import Fit
 
-# Fitted to pairs of known truth and unrelated pairs; how, and what it is worth, is in docs/README.md under Trust.
-# Log odds to be lost: constant, and per unit of local correlation, correlation, inlier ratio and share of votes.
-LOST_ODDS = (11.79, -13.49, -8.15, -3.5, -2.38)
-RIGHT_LOG_MM = (2.198, 0.546)  # log of a right map's error: constant, and per log of what the local correlation leaves
-RIGHT_BAND = (0.68, 1.5)  # a right map's error over the expected one, 5 % and 95 %
+
+@dataclass(frozen=True)
+class Constants:
+    """What pairs of known truth and unrelated pairs say of the evidence; ``run calibration`` fits them.
+
+    Attributes:
+        lost_odds: log odds to be lost, per unit of each of ``signs``.
+        right_log_mm: log of a right map's error: constant, and per log of what the local correlation leaves.
+        right_band: a right map's error over the expected one, 5 % and 95 %.
+    """
+
+    lost_odds: tuple[float, ...]
+    right_log_mm: tuple[float, float]
+    right_band: tuple[float, float]
+
+
+# What they are worth is in docs/README.md under Trust.
+SHIPPED = Constants((11.75, -6.2, -6.03, -4.56, -2.34), (2.198, 0.546), (0.68, 1.5))
 LOST_MM, LOST_BAND_MM = 60.0, (12.0, 400.0)  # what a lost registration is off by, roughly
 CERTAIN = 0.05  # chance below which the other outcome is left out of the band
 WORST_MM = 10.0  # expected error that is still accepted
@@ -37,6 +51,7 @@ class Evidence:
         spread_mm: second largest standard deviation of the inliers' places: matches on a line fix no turn.
         local_correlation: of the intensities under the map within small patches, [-1, 1].
         correlation: of the intensities over the whole body, [-1, 1].
+        sharpness: by how much shifting the map a little lowers the local correlation.
         overlap: fraction of the moving field inside the fixed one.
         shared: fraction of the smaller field inside the larger one.
     """
@@ -48,6 +63,7 @@ class Evidence:
     spread_mm: float
     local_correlation: float
     correlation: float
+    sharpness: float
     overlap: float
     shared: float
 
@@ -65,6 +81,7 @@ def gather(
     moving: MetaTensor,
     local_correlation: float,
     correlation: float,
+    sharpness: float,
 ) -> Evidence:
     """Collect the evidence for a map.
 
@@ -73,6 +90,7 @@ def gather(
         found: matches with the inliers of that map marked.
         fixed, moving: the scans, for their fields.
         local_correlation, correlation: of the intensities under the map, within small patches and over the body.
+        sharpness: by how much shifting it lowers the former.
     """
     inlier, votes = found.matches.inlier, found.votes
     overlap = overlap_fraction(transform, fixed, moving)
@@ -85,6 +103,7 @@ def gather(
         spread_mm=_second_spread(found.matches.fixed_mm[inlier]),
         local_correlation=local_correlation,
         correlation=correlation,
+        sharpness=sharpness,
         overlap=overlap,
         shared=overlap if field_size(fixed) >= field_size(moving) else overlap_fraction(transform.inverse(), moving, fixed),
     )
@@ -101,24 +120,33 @@ def _second_spread(points_mm: Tensor) -> float:
     return float(torch.linalg.svdvals(points_mm - points_mm.mean(0))[1] / math.sqrt(len(points_mm)))
 
 
-def expected_tre(evidence: Evidence) -> tuple[float, tuple[float, float]]:
+def signs(evidence: Evidence) -> tuple[float, ...]:
+    """What tells lost maps from right ones: 1, sharpness in tenths, correlation, and the shares of both kinds of matches."""
+    return 1.0, 10 * evidence.sharpness, evidence.correlation, evidence.inlier_ratio, evidence.vote_share
+
+
+def unexplained(evidence: Evidence) -> float:
+    """What the correlation within patches leaves to be explained, above 0."""
+    return 1 - min(evidence.local_correlation, 0.999)
+
+
+def expected_tre(evidence: Evidence, constants: Constants = SHIPPED) -> tuple[float, tuple[float, float]]:
     """Expected TRE in mm and its 90 % band.
 
-    A mixture of "right" and "lost". The chance to be lost falls with the correlations and with the shares of matches that
+    A mixture of "right" and "lost". The chance to be lost falls with sharpness, correlation and the shares of matches that
     agree; the error of a right map grows with what the local correlation leaves unexplained.
     """
-    signs = (1.0, evidence.local_correlation, evidence.correlation, evidence.inlier_ratio, evidence.vote_share)
-    odds = sum(weight * sign for weight, sign in zip(LOST_ODDS, signs, strict=True))
+    odds = sum(weight * sign for weight, sign in zip(constants.lost_odds, signs(evidence), strict=True))
     lost = 1 / (1 + math.exp(-max(-50.0, min(odds, 50.0))))
-    right = math.exp(RIGHT_LOG_MM[0] + RIGHT_LOG_MM[1] * math.log(1 - min(evidence.local_correlation, 0.999)))
-    low = RIGHT_BAND[0] * right if lost < 1 - CERTAIN else LOST_BAND_MM[0]
-    high = RIGHT_BAND[1] * right if lost < CERTAIN else LOST_BAND_MM[1]
+    right = math.exp(constants.right_log_mm[0] + constants.right_log_mm[1] * math.log(unexplained(evidence)))
+    low = constants.right_band[0] * right if lost < 1 - CERTAIN else LOST_BAND_MM[0]
+    high = constants.right_band[1] * right if lost < CERTAIN else LOST_BAND_MM[1]
     return (1 - lost) * right + lost * LOST_MM, (low, high)
 
 
-def assess(evidence: Evidence) -> Verdict:
+def assess(evidence: Evidence, constants: Constants = SHIPPED) -> Verdict:
     """Accept or refuse, with the reasons in full sentences."""
-    expected, band = expected_tre(evidence)
+    expected, band = expected_tre(evidence, constants)
     reasons = []
     if evidence.inliers < 40:
         reasons.append(f"Only {evidence.inliers} matches agree with the rigid map; 40 are needed.")
@@ -133,10 +161,11 @@ def assess(evidence: Evidence) -> Verdict:
         close, free = (f"{100 * share:.0f} %" for share in (evidence.inlier_ratio, evidence.vote_share))
         reasons.append(
             f"The place is doubtful: the intensities correlate with {evidence.local_correlation:.2f} patch by patch and "
-            f"{evidence.correlation:.2f} over the body, {close} of the matches agree, and {free} of those found without a "
-            f"starting place; the expected error is {expected:.0f} mm, more than {WORST_MM:.0f} mm is not accepted."
+            f"{evidence.correlation:.2f} over the body, a shift by {SHIFT_MM:.0f} mm takes {evidence.sharpness:.2f} off the "
+            f"former, {close} of the matches agree, and {free} of those found without a starting place; the "
+            f"expected error is {expected:.0f} mm, more than {WORST_MM:.0f} mm is not accepted."
         )
-    return Verdict(not reasons, reasons, expected, band, evidence.overlap)
+    return Verdict(not reasons, reasons, expected, band, evidence.overlap, asdict(evidence))
 
 
 def no_fit(asked: int) -> Verdict:

@@ -21,7 +21,7 @@ from .metrics import landmark_report
 from .network import QuizNet
 from .options import as_bool, as_choice, as_integer, as_uid
 from .queries import LEAST_CONFIDENCE, ask, select
-from .refine import correlation, local_correlation, refine_rigid
+from .refine import correlation, local_correlation, refine_rigid, sharpness
 from .result import Answers, Registration
 from .resume import load_weights, weights_sha256
 from .rigid import RigidTransform, fit_translation, polish
@@ -217,7 +217,8 @@ def conclude(
             limit = options.search.threshold * found.spacing
             found = replace(found, matches=mark_inliers(found.matches, transform, limit))
             there, scans = (transform.inverse(), pair[::-1]) if flip else (transform, pair)
-            agreement = local_correlation(there, *scans, points[:PATCHES]), correlation(there, *scans, points)
+            local = local_correlation(there, *scans, points[:PATCHES])
+            agreement = local, correlation(there, *scans, points), sharpness(there, *scans, points, local)
             verdict = assess(gather(transform, found, fixed, moving, *agreement))
     marks = case.get("landmarks")
     answers = None

@@ -42,6 +42,7 @@ class Verdict:
         expected_tre_mm: expected TRE over the moving scan's body in the common field.
         expected_tre_90_mm: the band that should hold the true TRE in 90 % of cases.
         overlap: fraction of the moving field of view inside the fixed one, [0, 1].
+        evidence: the numbers that it rests on, by name; none without a fit.
     """
 
     accepted: bool
@@ -49,6 +50,7 @@ class Verdict:
     expected_tre_mm: float
     expected_tre_90_mm: tuple[float, float]
     overlap: float
+    evidence: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from .geometry import apply_affine, as_affine, as_points
 
-
 JUDGES = 600  # matches that hypotheses are scored on: enough to rank them; the polished fit takes all
 
 

@@ -80,9 +80,9 @@ def plan_pairs(
     return drawn
 
 
-def phantom_sources(count: int) -> list[str]:
-    """Names of phantoms that no training draws."""
-    return [f"phantom-{FIRST_PHANTOM + number}" for number in range(count)]
+def phantom_sources(count: int, first: int = FIRST_PHANTOM) -> list[str]:
+    """Names of phantoms, by default of those that no training draws."""
+    return [f"phantom-{first + number}" for number in range(count)]
 
 
 class Maker:
@@ -100,10 +100,10 @@ class Maker:
         if planned.regime == REAL:
             return _real(planned.volume, planned.pair)
         length = PHANTOM_MM["usual" if REGIMES[planned.regime].max_offset else "long"]
-        other = self._volume(planned.other, PHANTOM_MM["usual"]) if planned.other else None
-        return draw_case(self._volume(planned.source, length), planned.regime, planned.seed, other)
+        other = self.volume(planned.other) if planned.other else None
+        return draw_case(self.volume(planned.source, length), planned.regime, planned.seed, other)
 
-    def _volume(self, source: str, length_mm: float) -> MetaTensor:
+    def volume(self, source: str, length_mm: float = PHANTOM_MM["usual"]) -> MetaTensor:
         """A CT file, or a phantom of a length."""
         key = (source, length_mm if source.startswith("phantom-") else 0.0)
         if key not in self._volumes:

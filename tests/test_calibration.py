@@ -1,0 +1,86 @@
+"""The verdict's constants: found again where they are known, and judged on volumes that they were not fitted to."""
+
+import math
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from scripts.assess import SHIPPED, Constants, Evidence, signs
+from scripts.benchmark.rows import write_rows
+from scripts.calibration import run_calibration
+from scripts.calibration.fit import Judged, cross_validated, figures, fit_constants, judge
+from scripts.calibration.run import COLUMNS
+from scripts.errors import InputError
+
+TRUE = Constants((9.0, -8.0, -4.0, -3.0, -2.0), (2.0, 0.5), (0.8, 1.25))
+GOOD = Evidence(500, 0.9, 400, 0.9, 40.0, 0.9, 0.95, 0.25, 1.0, 1.0)
+
+
+def drawn(count, seed=0):
+    """Cases whose chance to be lost and whose error follow ``TRUE``, from four volumes."""
+    rng, cases = np.random.default_rng(seed), []
+    for number in range(count):
+        local, whole, ratio, votes = rng.uniform(0.1, 0.95, 4)
+        shares = {"correlation": whole, "inlier_ratio": ratio, "vote_share": votes}
+        evidence = replace(GOOD, local_correlation=local, sharpness=rng.uniform(0.0, 0.15), **shares)
+        odds = sum(w * s for w, s in zip(TRUE.lost_odds, signs(evidence), strict=True))
+        lost = rng.random() < 1 / (1 + math.exp(-odds))
+        right = math.exp(2.0 + 0.5 * math.log(1 - local) + rng.normal() * 0.1)
+        cases.append(Judged(f"ct{number % 4}", 80.0 if lost else right, 3.0, evidence))
+    return cases
+
+
+def test_constants_are_found_again():
+    found = fit_constants(drawn(4000))
+    assert found.lost_odds == pytest.approx(TRUE.lost_odds, rel=0.25)
+    assert found.right_log_mm == pytest.approx(TRUE.right_log_mm, abs=0.03)
+    assert found.right_band == pytest.approx((math.exp(-0.1645), math.exp(0.1645)), abs=0.02)  # 1.645 sigma
+
+
+def test_lost_is_over_20_mm_and_over_one_and_a_half_times_the_best():
+    lost = [Judged("ct", tre, best, GOOD).lost for tre, best in ((19.0, 3.0), (21.0, 3.0), (21.0, 15.0), (math.inf, 0.0))]
+    assert lost == [False, True, False, True]
+
+
+def test_verdicts_by_hand():
+    """Two right ones, of which one looks lost; two lost ones, of which one looks right and shows another patient."""
+    poor = replace(GOOD, sharpness=0.0, correlation=0.1, inlier_ratio=0.0, vote_share=0.0)
+    cases = [Judged("a", 4.0, 3.0, GOOD), Judged("a", 4.0, 3.0, poor)]
+    cases += [Judged("b", 50.0, 3.0, poor), Judged("b", math.inf, 0.0, GOOD)]
+    trusted, unrelated = figures(judge(cases, SHIPPED), cases)
+    assert trusted.failed == (2, 4) and trusted.wrong_accepted == (1, 2) and trusted.right_refused == (1, 2)
+    assert unrelated == (1, 1)
+
+
+def test_each_volume_is_judged_by_the_others():
+    cases = drawn(400)
+    rows = cross_validated(cases)
+    held = [number for number, case in enumerate(cases) if case.volume == "ct2"]
+    others = fit_constants([case for case in cases if case.volume != "ct2"])
+    assert [rows[number] for number in held] == judge([cases[number] for number in held], others)
+
+
+def test_a_run_writes_its_pairs_and_goes_on(tmp_path):
+    """59 made-up rows, so that there are both outcomes, and one pair that is really made."""
+    options = {"phantoms": 3, "output_dir": str(tmp_path)}
+    made_up = [_row(number, case) for number, case in enumerate(drawn(60)) if number != 4]
+    write_rows(tmp_path / "evidence.csv", made_up, COLUMNS)
+    before = (tmp_path / "evidence.csv").read_text()
+    run_calibration(cases=60, **options)
+    after = (tmp_path / "evidence.csv").read_text()
+    assert after.startswith(before) and len(after.splitlines()) == len(before.splitlines()) + 1
+    cells = dict(zip(COLUMNS, after.splitlines()[-1].split(","), strict=True))
+    assert (cells["number"], cells["volume"], cells["regime"], cells["unrelated"]) == ("4", "phantom-102", "H1", "0")
+    assert float(cells["tre_mm"]) >= 0.9 * float(cells["best_rigid_mm"]) > 1
+    assert "| the shipped constants |" in (tmp_path / "calibration.md").read_text()
+
+
+def _row(number, case):
+    cells = {"tre_mm": case.tre_mm, "best_rigid_mm": case.best_rigid_mm, **asdict(case.evidence)}
+    names = {"number": str(number), "volume": case.volume, "regime": "H1", "unrelated": "0"}
+    return names | {key: str(value) for key, value in cells.items()}
+
+
+def test_too_few_volumes(tmp_path):
+    with pytest.raises(InputError, match="three volumes or more"):
+        run_calibration(phantoms=2, output_dir=str(tmp_path))
