@@ -12,7 +12,6 @@ ARGS :=
 FROM :=
 
 PY := $(VENV)/bin/python
-WEIGHTS := quiz_bundle/models/model.pt
 BUNDLE_RUN := PYTHONPATH=quiz_bundle $(PY) -m monai.bundle run
 
 # The stamps carry a checksum of what they stand for, so a changed pin installs again and an unchanged one never does.
@@ -65,11 +64,9 @@ commissioning: $(RUNTIME) ## TG-132's known shifts and turns on the phantom; tab
 train: $(RUNTIME) ## train the shipped network; results in runs/
 	$(BUNDLE_RUN) training --bundle_root quiz_bundle --config_file quiz_bundle/configs/train.json $(ARGS)
 
-weights: ## ship a trained state dict: make weights FROM=runs/.../model.pt (nothing else replaces models/model.pt)
-	@test -f "$(FROM)" || { echo "make weights: expected FROM=FILE, a trained state dict, found '$(FROM)'; name the file to ship." >&2; exit 1; }
-	cp "$(FROM)" $(WEIGHTS).part
-	mv $(WEIGHTS).part $(WEIGHTS)
-	sha256sum $(WEIGHTS)
+weights: $(RUNTIME) ## ship a trained state dict: make weights FROM=runs/.../model.pt (nothing else replaces models/model.pt)
+	@test -n "$(FROM)" || { echo "make weights: expected FROM=FILE, a trained state dict, found none; name the file to ship." >&2; exit 1; }
+	@PYTHONPATH=quiz_bundle $(PY) -m scripts.ship "$(FROM)"
 
 bundle: $(RUNTIME) ## the bundle as one archive, as MONAI's model zoo hosts it, in dist/ (docs/zoo.md)
 	PYTHONPATH=quiz_bundle $(PY) -m scripts.archive --output dist $(ARGS)

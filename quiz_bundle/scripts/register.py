@@ -92,8 +92,8 @@ class Stopwatch:
         return {**self.seconds, "total": time.perf_counter() - self._begin}
 
 
-def load_network(bundle: Path = BUNDLE, device: str | torch.device = "cpu") -> QuizNet:
-    """The network of ``configs/inference.json`` with the shipped weights, in evaluation mode.
+def load_network(bundle: Path = BUNDLE, device: str | torch.device = "cpu", weights: str | Path | None = None) -> QuizNet:
+    """The network of ``configs/inference.json`` in evaluation mode, with the shipped weights unless others are named.
 
     Raises:
         InputError: the weights are missing or those of another network.
@@ -102,7 +102,7 @@ def load_network(bundle: Path = BUNDLE, device: str | torch.device = "cpu") -> Q
     parser.read_config(bundle / "configs" / "inference.json")
     settings = {k: v for k, v in parser.get("network_def").items() if k != "_target_"}
     network = QuizNet(**settings)
-    load_weights(network, bundle / "models" / "model.pt")
+    load_weights(network, weights or bundle / "models" / "model.pt")
     return network.to(device).eval()
 
 
