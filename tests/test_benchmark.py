@@ -13,7 +13,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 from scripts import peers
-from scripts.benchmark import plan, quiz, run, run_benchmark
+from scripts.benchmark import methods, plan, quiz, run, run_benchmark
 from scripts.benchmark.curves import binned, distribution
 from scripts.benchmark.plan import Planned, phantom_sources, plan_pairs
 from scripts.benchmark.plots import draw_plots
@@ -185,6 +185,23 @@ def test_peers_run_on_the_first_pairs_only(ct_file, tmp_path, monkeypatch):
     assert [(r["seed"], r["method"]) for r in rows] == [("0", "centres"), ("0", "quiz"), ("1", "quiz"), ("2", "quiz")]
     assert [r["seed"] for r in common(rows)] == ["0", "0"]
     assert "## Pairs that every method of the regime ran on" in (tmp_path / "out" / "summary.md").read_text()
+
+
+def test_maps_that_are_not_rigid(ct_file, tmp_path, monkeypatch):
+    """One method from where another ended: errors, but no rotation and no matrix; the start's time counts as well."""
+
+    def deform(fixed, moving, start, seed, threads):
+        return lambda points: start(points) + torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+
+    monkeypatch.setattr(methods, "deformable", lambda name, weights=None, device="cpu": deform)
+    options = {"volume": str(ct_file), "output_dir": str(tmp_path / "out"), "threads": 1}
+    summary = run_benchmark(methods=["centres", "centres+ants_syn"], cases=2, peer_cases=1, **options)
+    assert [(s["method"], s["n"]) for s in summary] == [("centres", 1), ("centres+ants_syn", 1)]
+    start, bent = read(tmp_path / "out" / "cases.csv")
+    assert float(bent["tre_mean_mm"]) != pytest.approx(float(start["tre_mean_mm"]), abs=0.01)
+    assert (bent["rotation_error_deg"], bent["translation_error_mm"], bent["fixed_to_moving"]) == ("", "", "")
+    assert float(bent["seconds"]) >= float(start["seconds"]) and map_of(bent) is None
+    assert "| R1 | centres+ants_syn | 1 |" in (tmp_path / "out" / "summary.md").read_text()
 
 
 def test_phantoms_are_long_where_the_scan_lies_anywhere(monkeypatch):

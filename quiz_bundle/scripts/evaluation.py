@@ -12,21 +12,18 @@ from pathlib import Path
 
 import torch
 from ignite.engine import Engine, Events
-from monai.data import MetaTensor
 from monai.inferers import Inferer
-from monai.transforms import Resize, Transform
+from monai.transforms import Transform
 from torch import Tensor
 
 from .errors import InputError, in_one_line, input_error
 from .landmarks import PairedLandmarks, read_landmarks
-from .matcher import Matcher
 from .metrics import landmark_report, success
 from .network import QuizNet
+from .one_look import look_once, prepare, settle
 from .pairs import DrawPaird, LoadSourced
-from .queries import believable
 from .register import Options, register
-from .rigid import RigidTransform, fit_robust, fit_translation
-from .volumes import load_volume, standardise
+from .volumes import load_volume
 from .whole import write_whole
 
 MEASURES = (
@@ -97,13 +94,13 @@ class RegisterPair(Inferer):
 
     Args:
         transform, refine, seed, amp, search, window: see ``register.Options``.
-        resize_to: ask once, in volumes resized to this shape (the paper's 128^3), instead of searching at one spacing.
+        resize_to: look once at volumes resized to this shape (the paper's 128^3), instead of searching; see ``one_look``.
     """
 
     def __init__(self, resize_to: Sequence[int] | None = None, **options: object) -> None:
         super().__init__()
         self.options = Options.of(**options)
-        self.resize = Resize(resize_to, mode="trilinear", anti_aliasing=True) if resize_to else None
+        self.resize_to = resize_to
 
     def __call__(self, inputs: Mapping, network: QuizNet, *args: object, **kwargs: object) -> dict[str, object]:
         """Return the case's row of ``COLUMNS``; of a bad case, its name and what is wrong with it."""
@@ -118,31 +115,16 @@ class RegisterPair(Inferer):
         fixed, moving, points = (inputs[key] for key in ("fixed", "moving", "points"))
         begin = time.perf_counter()
         with torch.enable_grad():  # MONAI's evaluator switches gradients off, and the refinement needs them
-            if self.resize is None:
+            if self.resize_to is None:
                 result = register(fixed, moving, network=network, options=self.options)
                 transform, accepted = result.fixed_to_moving, int(result.verdict.accepted)
             else:
-                transform, accepted = self._resized(network, fixed, moving), ""
+                prepared = prepare(fixed, moving, self.resize_to, self.options)
+                transform = settle(look_once(network, prepared, self.options.amp), self.options)[0]
+                accepted = ""
         seconds = time.perf_counter() - begin
         report = landmark_report(transform, points, fixed, moving)
         return row(inputs["name"], report, seconds, accepted)
-
-    def _resized(self, network: QuizNet, fixed: MetaTensor, moving: MetaTensor) -> RigidTransform | None:
-        """One look at both whole volumes at the shape that the paper gives them, whatever their voxels become."""
-        settings = self.options.search
-        standard = (standardise(v, settings.spacing, self.options.window) for v in (fixed, moving))
-        matcher = Matcher(network, *(self.resize(volume) for volume in standard), amp=self.options.amp)
-        generator = torch.Generator().manual_seed(self.options.seed)
-        found = believable(matcher.match(settings.queries, generator), settings.cycle_limit * matcher.spacing_mm)
-        if len(found) == 0:
-            return None
-        ends = found.fixed_mm, found.moving_mm, found.confidence
-        if self.options.transform == "translation":
-            return RigidTransform(fit_translation(*ends))
-        try:
-            return fit_robust(*ends, threshold_mm=settings.threshold * matcher.spacing_mm, generator=generator)[0]
-        except ValueError:
-            return None
 
 
 def _failed(name: str, error: Exception) -> dict[str, object]:

@@ -13,10 +13,11 @@ from torch import Tensor
 from .errors import InputError
 from .geometry import apply_affine, as_affine, as_points, diagonal_mm, inside
 from .landmarks import PairedLandmarks
-from .rigid import RigidTransform
+
+PointMap = Callable[[Tensor], Tensor]  # points (N, 3) to points (N, 3), RAS mm; a RigidTransform is one
 
 
-def tre_mm(transform: RigidTransform | Tensor, fixed_mm: object, moving_mm: object) -> Tensor:
+def tre_mm(transform: PointMap | Tensor, fixed_mm: object, moving_mm: object) -> Tensor:
     """Target registration error |T(fixed) - moving| of each landmark, mm (paper, eq. 6 before the mean).
 
     Args:
@@ -29,10 +30,10 @@ def tre_mm(transform: RigidTransform | Tensor, fixed_mm: object, moving_mm: obje
     return (map_points(transform, fixed_mm) - as_points(moving_mm)).norm(dim=-1)
 
 
-def map_points(transform: RigidTransform | Tensor, points_mm: object) -> Tensor:
-    """Points (..., N, 3) in RAS mm through a transform or a (..., 4, 4) matrix, float64."""
-    matrix = transform.matrix if isinstance(transform, RigidTransform) else as_affine(transform)
-    return apply_affine(matrix, as_points(points_mm))
+def map_points(transform: PointMap | Tensor, points_mm: object) -> Tensor:
+    """Points (..., N, 3) in RAS mm through a map of points, rigid or not, or a (..., 4, 4) matrix, float64."""
+    points = as_points(points_mm)
+    return as_points(transform(points)) if callable(transform) else apply_affine(as_affine(transform), points)
 
 
 def rtre(tre: object, diagonal: float) -> Tensor:
@@ -61,7 +62,7 @@ def success(tre_means_mm: object, limit_mm: float) -> float:
 
 
 def landmark_report(
-    transform: RigidTransform | None, landmarks: PairedLandmarks, fixed_volume: MetaTensor, moving_volume: MetaTensor
+    transform: PointMap | None, landmarks: PairedLandmarks, fixed_volume: MetaTensor, moving_volume: MetaTensor
 ) -> dict:
     """Errors at paired landmarks, as they stand in report.json.
 

@@ -1,4 +1,4 @@
-"""What validation measures: the TRE in mm of the rigid map fitted to the answers; the targets take no part in the fit."""
+"""What validation measures: the TRE in mm of the map fitted to the answers; the targets take no part in the fit."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from .metrics import map_points
 from .rigid import fit_robust, fit_translation
 
 
-def fitted_points(output: Mapping[str, object]) -> tuple[list[Tensor], list[Tensor]]:
-    """Where the robust rigid map through a case's answers puts its queries, and where they should be.
+def fitted_points(output: Mapping[str, object], transform: str = "rigid") -> tuple[list[Tensor], list[Tensor]]:
+    """Where the map through a case's answers puts its queries, and where they should be.
 
     Args:
         output: a MONAI engine's output with ``pred`` (a ``Found`` for each direction) and ``label`` (B, D, Q, 13).
+        transform: "rigid", the robust fit, or "translation", the paper's mean displacement.
 
     Returns:
         For each case and direction with answers, points (N, 3) and targets (N, 3) in mm; where there are none at all, one
@@ -35,8 +36,11 @@ def fitted_points(output: Mapping[str, object]) -> tuple[list[Tensor], list[Tens
             searched_spacing, asked_spacing = row[:, 7:10], row[:, 10:13]
             points, spread = answers.points[case].double().cpu()[known], answers.spread[case].double().cpu()[known]
             asked_mm, answers_mm = row[:, 4:7] * asked_spacing, points * searched_spacing
-            threshold_mm = 3 * float(searched_spacing[0].mean())
-            predicted.append(through_fit(asked_mm, answers_mm, 1 / (1 + spread), threshold_mm))
+            if transform == "translation":
+                predicted.append(map_points(fit_translation(asked_mm, answers_mm), asked_mm))
+            else:
+                threshold_mm = 3 * float(searched_spacing[0].mean())
+                predicted.append(through_fit(asked_mm, answers_mm, 1 / (1 + spread), threshold_mm))
             targets.append(row[:, :3] * searched_spacing)
     nothing = torch.full((1, 3), torch.nan, dtype=torch.float64)
     return (predicted, targets) if predicted else ([torch.zeros_like(nothing)], [nothing])

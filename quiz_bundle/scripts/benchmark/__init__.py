@@ -2,5 +2,6 @@
 
 from .cost import measure_cost
 from .run import run_benchmark
+from .speed import measure_speed
 
-__all__ = ["measure_cost", "run_benchmark"]
+__all__ = ["measure_cost", "measure_speed", "run_benchmark"]

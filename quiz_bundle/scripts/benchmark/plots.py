@@ -62,14 +62,14 @@ def _place(item: tuple[str, object]) -> int:
 
 
 def colour_of(method: str) -> str:
-    """Blue for QUIZ, orange for its peers."""
-    return BLUE if method in QUIZ else ORANGE
+    """Blue for QUIZ and what builds on it, orange for its peers."""
+    return BLUE if method.startswith("quiz") else ORANGE
 
 
 def spoken(method: str) -> str:
     """A method's name in words."""
     words = {"mass": "centres of mass", "quiz": "QUIZ", "ants": "ANTs", "sitk": "SimpleITK"}
-    return " ".join(words.get(word, word) for word in method.split("_"))
+    return ", then ".join(" ".join(words.get(word, word) for word in part.split("_")) for part in method.split("+"))
 
 
 def tre_figure(regime: str, methods: Mapping[str, Rows]) -> Figure:

@@ -50,13 +50,17 @@ def number(value: float) -> str:
 
 
 def measure(case: EvaluationCase, result: PeerResult) -> dict[str, str]:
-    """The numbers of a row: the errors of a result, by themselves and against the best rigid map of the case."""
+    """The numbers of a row: the errors of a result, by themselves and against the best rigid map of the case.
+
+    A map that is not rigid has no rotation and translation errors, and is not kept in the row.
+    """
     found = result.fixed_to_moving
     error = case.tre_mean_mm(found)
     related = len(case.body_fixed_mm) > 0
-    rotation = shift = math.inf
+    rigid = isinstance(found, RigidTransform)
+    rotation = shift = math.inf if found is None or not related else math.nan
     middle = case.body_fixed_mm.mean(0) if related else centre_mm(case.fixed.affine, case.fixed.shape[1:])
-    if found is not None and related:
+    if rigid and related:
         rotation = angle_deg(found, case.best_rigid)
         shift = float((found(middle[None]) - case.best_rigid(middle[None])).norm())
     numbers = {
@@ -73,12 +77,17 @@ def measure(case: EvaluationCase, result: PeerResult) -> dict[str, str]:
     }
     cells = {name: number(value) for name, value in numbers.items()} | {"note": result.note}
     cells["body_centre_mm"] = _cells(middle)
-    cells["fixed_to_moving"] = "" if found is None else _cells(found.matrix[:3])
+    cells["fixed_to_moving"] = matrix_cells(found) if rigid else ""
     return cells
 
 
 def _cells(values: torch.Tensor) -> str:
     return " ".join(f"{value:.8g}" for value in values.flatten().tolist())
+
+
+def matrix_cells(transform: RigidTransform) -> str:
+    """The first three rows of a rigid map as one cell; ``map_of`` reads it."""
+    return _cells(transform.matrix[:3])
 
 
 def centre_of(row: Mapping[str, str]) -> torch.Tensor:

@@ -6,8 +6,7 @@ be added later. Processes that are started one after the other may share a folde
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,14 +16,12 @@ from ..errors import InputError
 from ..landmarks import read_datalist
 from ..network import QuizNet
 from ..options import as_integer
-from ..peers import PEERS, PeerResult, load_packages
+from ..peers import PEERS, PeerResult
 from ..regime_recipes import REGIMES
-from ..regimes import EvaluationCase
-from ..register import load_network
-from ..resume import weights_sha256
+from .methods import Methods, check_methods
 from .plan import Maker, phantom_sources, plan_pairs
 from .plots import draw_plots
-from .quiz import QUIZ, Answer, QuizMethods
+from .quiz import QUIZ
 from .rows import KEY, VERDICT, append_row, check_same, measure, number, read_rows, replace_text, write_rows
 from .table import machine, report, summarise
 
@@ -45,6 +42,7 @@ def run_benchmark(
     threads: int = 2,
     time_limit: float = 300.0,
     device: str = "cpu",
+    weights: Mapping[str, str] | None = None,
     network: QuizNet | None = None,
 ) -> list[dict]:
     """Run every method on the same pairs; writes ``cases.csv``, ``summary.md`` and plots into ``output_dir``.
@@ -56,13 +54,14 @@ def run_benchmark(
         cases: pairs of each regime, drawn from the volumes in turn; their seeds are ``seed``, ``seed`` + 1, ...
         peer_cases: how many of them, the first ones, the peers run on.
         output_dir: made if it is not there.
-        methods: names in ``peers.PEERS`` and ``QUIZ``.
+        methods: names in ``methods.known_methods``, or two of them as in "quiz+ants_syn".
         datalist: JSON of real pairs with landmarks; its "test" section.
         unrelated: CT file, or files, from which the moving scans of unrelated pairs are drawn.
         seed: of the first pair.
         threads: CPU threads for each method.
         time_limit: seconds; an answer that comes later counts as none.
-        device: for QUIZ.
+        device: for the networks.
+        weights: files of the trained methods but QUIZ as shipped, by name.
         network: for QUIZ, on its device; the shipped weights when left out.
 
     Returns:
@@ -71,7 +70,11 @@ def run_benchmark(
     Raises:
         InputError: an unknown regime or method, a package not installed, a file that is no CT.
     """
-    regimes, methods = _names("regimes", regimes, REGIMES), _names("methods", methods, (*PEERS, *QUIZ))
+    regimes, methods = _several(regimes), _several(methods)
+    for name in regimes:
+        if name not in REGIMES:
+            raise InputError("regimes", f"names among {', '.join(REGIMES)}", repr(name), "choose from these")
+    check_methods(methods)
     volumes = _several(volume) + phantom_sources(as_integer("phantoms", phantoms))
     if not volumes and not datalist:
         volumes = phantom_sources(PHANTOMS)
@@ -83,14 +86,10 @@ def run_benchmark(
     for file in _several(volume) + _several(unrelated):
         if not Path(file).exists():
             raise InputError(file, "a CT file", "no such file", "check the path")
-    load_packages(methods, threads)
+    runner = Methods(methods, threads, weights, device, network)
     folder = Path(output_dir)
     table = folder / "cases.csv"
-    quiz, weights = None, ""
-    if any(name in QUIZ for name in methods):
-        network = network or load_network(device=device)
-        quiz, weights = QuizMethods(network), weights_sha256(network)[:12]
-    rows = [row for row in read_rows(table) if quiz is None or row["method"] not in QUIZ or row["weights"] == weights]
+    rows = [row for row in read_rows(table) if runner.fresh(row)]
     write_rows(table, rows)
     done = {tuple(row[column] for column in KEY) for row in rows}
     wanted = [
@@ -106,11 +105,11 @@ def run_benchmark(
             check_same(table, pair.name, case, rows)
             for method in todo:
                 bar.set_postfix_str(f"{pair.regime} {pair.seed} {method}")
-                answer = quiz.run(case, method) if method in QUIZ else _peer(method, case, threads)
+                answer = runner.run(case, method)
                 row = dict(zip(KEY, (*pair.name, method), strict=True)) | dict.fromkeys(VERDICT, "")
                 row |= measure(case, in_time(answer.result, float(time_limit))) | answer.says
                 row |= {"cpu_seconds": number(answer.cpu_seconds), "threads": str(threads)}
-                row["weights"] = weights if method in QUIZ else ""
+                row["weights"] = runner.weights(method)
                 append_row(table, row)
                 rows.append(row)
                 bar.update()
@@ -123,20 +122,6 @@ def run_benchmark(
 
 def _several(given: str | Path | Sequence[str] | None) -> list[str]:
     return [str(given)] if isinstance(given, str | Path) else list(given or [])
-
-
-def _names(option: str, given: str | Sequence[str], known: Iterable[str] | Mapping[str, object]) -> list[str]:
-    given = [given] if isinstance(given, str) else list(given)
-    for name in given:
-        if name not in known:
-            raise InputError(option, f"names among {', '.join(known)}", repr(name), "choose from these")
-    return given
-
-
-def _peer(method: str, case: EvaluationCase, threads: int) -> Answer:
-    cpu = time.process_time()
-    result = PEERS[method](case.fixed, case.moving, case.seed, threads)
-    return Answer(result, time.process_time() - cpu)
 
 
 def in_time(result: PeerResult, limit: float) -> PeerResult:

@@ -100,21 +100,26 @@ def common(rows: Sequence[Mapping]) -> list[Mapping]:
     return [row for row in rows if ran[tuple(row[column] for column in KEY[:3])] == methods[regime_of(row)]]
 
 
-def trust_table(rows: Sequence[Mapping]) -> str:
-    """How the verdicts of QUIZ as shipped fit its errors: a line a regime, one for the hard ones together."""
+def trust_lines(rows: Sequence[Mapping]) -> list[list[str]]:
+    """How the verdicts of QUIZ as shipped fit its errors: cells of a regime each, and of the hard ones together."""
     groups: dict[str, list[Mapping]] = {}
     for row in rows:
         if row["method"] == "quiz" and row["regime"] != REAL and row["accepted"] != "":
             groups.setdefault(row["regime"], []).append(row)
     hard = [row for regime in groups if regime.startswith("H") for row in groups[regime]]
     named = [*sorted(groups.items()), *([("all H", hard)] if hard else [])]
-    lines = _head(
-        ("regime", "accepted", "over 10 mm", "AUROC", "wrong of accepted", "refused of under 5 mm", "within the band")
-    )
+    lines = []
     for name, members in named:
         accepted = share(sum(row["accepted"] == "1" for row in members), len(members))
-        lines.append(_line([name, accepted, *_figures(trust(members))]))
-    return "\n".join(lines) if named else ""
+        lines.append([name, accepted, *_figures(trust(members))])
+    return lines
+
+
+def trust_table(rows: Sequence[Mapping]) -> str:
+    """``trust_lines`` as Markdown; empty if there are none."""
+    head = ("regime", "accepted", "over 10 mm", "AUROC", "wrong of accepted", "refused of under 5 mm", "within the band")
+    lines = [_line(cells) for cells in trust_lines(rows)]
+    return "\n".join([*_head(head), *lines]) if lines else ""
 
 
 def _figures(found: Trust | None) -> list[str]:
@@ -133,15 +138,22 @@ def share(hits: int, among: int) -> str:
     return f"{hits / among:.3f} ({low:.3f}-{high:.3f}; {hits} of {among})"
 
 
-def reversibility_table(rows: Sequence[Mapping]) -> str:
-    """How far both directions are apart, a line a regime; empty if the reversed pass was not run."""
-    lines = _head(("regime", "pairs", "mm, median", "mm, 95 %", "deg, median", "deg, 95 %", "under 1.7 mm and 1 deg"))
+def reversibility_lines(rows: Sequence[Mapping]) -> list[list[str]]:
+    """How far both directions are apart: cells of a regime each, none for those without a reversed pass."""
+    lines = []
     for regime in sorted({regime_of(row) for row in rows}):
         apart = reversibility(row for row in rows if regime_of(row) == regime)
         if apart:
             numbers = [f"{value:.2f}" for value in (*apart.shift_mm, *apart.turn_deg)]
-            lines.append(_line([regime, str(apart.n), *numbers, share(apart.within, apart.n)]))
-    return "\n".join(lines) if len(lines) > 2 else ""
+            lines.append([regime, str(apart.n), *numbers, share(apart.within, apart.n)])
+    return lines
+
+
+def reversibility_table(rows: Sequence[Mapping]) -> str:
+    """``reversibility_lines`` as Markdown; empty if there are none."""
+    head = ("regime", "pairs", "mm, median", "mm, 95 %", "deg, median", "deg, 95 %", "under 1.7 mm and 1 deg")
+    lines = [_line(cells) for cells in reversibility_lines(rows)]
+    return "\n".join([*_head(head), *lines]) if lines else ""
 
 
 def report(rows: Sequence[Mapping], where: str, time_limit: float) -> str:

@@ -25,6 +25,7 @@ from ..geometry import (
     sample,
     spacing_of,
 )
+from ..metrics import PointMap
 from ..rigid import RigidTransform, fit_rigid
 from ..volumes import make_volume, resample, standard_grid
 
@@ -49,12 +50,12 @@ class PeerResult:
     """What a method gave.
 
     Attributes:
-        fixed_to_moving: maps fixed points to moving points, RAS mm; None when the method gave up.
+        fixed_to_moving: maps fixed points to moving points, RAS mm; rigid or not; None when the method gave up.
         seconds: from volumes in memory to the transform.
         note: why there is no transform.
     """
 
-    fixed_to_moving: RigidTransform | None
+    fixed_to_moving: PointMap | None
     seconds: float
     note: str = ""
 

@@ -1,0 +1,74 @@
+"""The methods of the paper's tables and figures: their order, their names in words, their colours."""
+
+from __future__ import annotations
+
+FLOORS = {
+    "best_translation": "best translation there is",
+    "best_rigid": "best rigid map there is",
+}
+# Okabe and Ito's colours, told apart with every kind of colour vision; what follows QUIZ has dashes in the figures.
+COLOURS = {
+    "best_translation": "#8a949c",
+    "best_rigid": "#8a949c",
+    "centres": "#5b6b78",
+    "elastix": "#8c6d1f",
+    "ants_translation": "#000000",
+    "ants_syn": "#d55e00",
+    "voxelmorph": "#009e73",
+    "transmorph": "#cc79a7",
+    "quiz_paper": "#56b4e9",
+    "quiz": "#0072b2",
+}
+PARTS = {
+    "centres": "aligned centres",
+    "elastix": "elastix rigid",
+    "ants_translation": "ANTs translation",
+    "ants_syn": "ANTs SyN",
+    "voxelmorph": "VoxelMorph",
+    "transmorph": "TransMorph",
+    "quiz_paper": "QUIZ as in the paper",
+    "quiz": "QUIZ as shipped",
+}
+ORDER = (
+    *FLOORS,
+    "centres",
+    "elastix",
+    "ants_translation",
+    "ants_syn",
+    "voxelmorph",
+    "transmorph",
+    "ants_translation+voxelmorph",
+    "ants_translation+transmorph",
+    "quiz_paper",
+    "quiz",
+    "quiz+ants_syn",
+    "quiz+voxelmorph",
+    "quiz+transmorph",
+)
+SETS = {
+    "phantom": "EBRT/BT, phantom cohort",
+    "known_truth": "EBRT/BT-like pairs of known truth from real CTs",
+    "cbct": "CT/CBCT-like pairs of known truth from real CTs",
+    "pelvic_reference": "CT/CBCT pairs of TCIA's Pelvic-Reference-Data",
+}
+PUBLIC = "pelvic_reference"  # the paper's own public data, which are not in this repository
+
+
+def spoken(method: str) -> str:
+    """A method's name in words; QUIZ loses its "as shipped" where something follows it."""
+    if method in FLOORS:
+        return FLOORS[method]
+    first, _, second = method.partition("+")
+    if not second:
+        return PARTS.get(method, method)
+    return f"{'QUIZ' if first == 'quiz' else spoken(first)}, then {spoken(second)}"
+
+
+def place(method: str) -> tuple[int, str]:
+    """What to sort methods by."""
+    return (ORDER.index(method) if method in ORDER else len(ORDER), method)
+
+
+def colour(method: str) -> str:
+    """A method's colour, that of its last part."""
+    return COLOURS.get(method.rpartition("+")[2], "#5b6b78")
