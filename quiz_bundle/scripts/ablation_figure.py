@@ -6,11 +6,16 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .benchmark.plots import BLUE, INK, ORANGE, SOFT, calm
+from .benchmark.plots import BLUE, GREY, INK, ORANGE, SOFT, calm
 from .whole import write_whole
 
-COLOURS = {"first": SOFT, "pair": BLUE, "both": ORANGE}
-WORDS = {"first": "stage one", "pair": "continued, L_pair alone", "both": "continued, both losses"}
+COLOURS = {"other": GREY, "first": SOFT, "pair": BLUE, "both": ORANGE}
+WORDS = {
+    "other": "stage one with the other head's loss",
+    "first": "stage one",
+    "pair": "continued, L_pair alone",
+    "both": "continued, both losses",
+}
 TITLES = {"train_loss": "training loss", "validation_tre_mm": "validation TRE, mm"}
 
 
@@ -52,7 +57,7 @@ def _lines(axes: object, points: Sequence[Mapping[str, object]], quantity: str) 
     last: tuple[float, float] | None = None
     for stage, colour in COLOURS.items():
         own = [(p["iterations"], p[quantity]) for p in points if str(p["training"]).endswith(f"_{stage}")]
-        if not own:
+        if not own or (stage == "other" and quantity == "train_loss"):  # two losses have no common scale
             continue
         if stage == "first":
             last = own[-1]
