@@ -11,7 +11,7 @@ import torch
 from matplotlib.image import imread
 from monai.bundle import ConfigWorkflow
 from scripts import ablation
-from scripts.ablation import mean_shift_mm, shortened, summarise
+from scripts.ablation import Training, mean_shift_mm, shortened, summarise
 from scripts.errors import InputError
 from scripts.heads import Found
 from scripts.network import QuizNet
@@ -74,10 +74,10 @@ def test_files(ran):
 
 
 def test_the_table_is_what_the_cases_come_to(ran):
-    """One head, two fits, filter on and off, and three maps without a network; one test pair each."""
+    """One head, two fits, three filters, and three maps without a network; one test pair each."""
     folder, _ = ran
     cases, table = read(folder / "out" / "cases.csv"), read(folder / "out" / "ablation.csv")
-    assert len(cases) == len(table) == 7
+    assert len(cases) == len(table) == 9
     for line in table:
         (own,) = (c for c in cases if all(c[k] == line[k] for k in ("head", "losses", "fit", "cycle_filter")))
         assert line["n"] == "1"
@@ -88,10 +88,8 @@ def test_the_table_is_what_the_cases_come_to(ran):
             assert (line["no_fit"], line["mean_mm"], line["success10"]) == ("1", "", "0")
     trained = [line for line in table if line["head"] == "regression"]
     assert {line["iterations"] for line in trained} == {"4"}  # two of the first stage, two of the second
-    off = [c for c in cases if c["cycle_filter"] == "off"]
-    on = [c for c in cases if c["cycle_filter"] == "on"]
-    assert {c["matches"] for c in off} == {"1500"}
-    assert all(int(c["matches"]) <= 1500 for c in on)
+    kept = {c["cycle_filter"]: int(c["matches"]) for c in cases if c["head"] != "none"}
+    assert kept["off"] == 1500 >= kept["4 voxels"] >= kept["1 voxel"]
 
 
 def test_field_centres_alone(ran):
@@ -122,6 +120,21 @@ def test_a_second_run_trains_nothing(ran, monkeypatch):
     assert [r.rsplit(",", 1)[0] for r in again.splitlines()] == [r.rsplit(",", 1)[0] for r in before.splitlines()]
 
 
+def test_a_training_has_options_of_its_own(tmp_path, monkeypatch):
+    """L_pair alone is the second stage with a weight of 0 for L_trans, from the same weights, for the same time."""
+    calls = []
+    monkeypatch.setattr(ablation, "run_workflow", lambda *args, **options: calls.append((args, options)))
+    own = Training("a_pair", ["paper"], 3, "a_first", options={"alpha": 0.0})
+    ablation.train(own, tmp_path, "bundle", {"alpha": 0.01, "seed": 5})
+    ((given, options),) = calls
+    assert given == ("bundle", "training", ["paper"])
+    assert (options["alpha"], options["seed"], options["max_epochs"]) == (0.0, 5, 3)
+    assert options["pretrained"] == str(tmp_path / "a_first" / "model.pt")
+    plan = json.loads((BUNDLE / "configs" / "ablation.json").read_text())["trainings"]
+    pair, both = ({k: v for k, v in t.items() if k not in ("name", "losses", "options")} for t in plan[1:3])
+    assert pair == both and plan[1]["options"] == {"alpha": 0.0}
+
+
 def test_the_papers_method_is_its_row_of_the_table(ran):
     """The same weights through ``QuizPaper``: a translation, the error of the row without a filter."""
     folder, pairs = ran
@@ -138,6 +151,16 @@ def test_the_papers_method_is_its_row_of_the_table(ran):
     away = (found.displacement_mm([0.0, 0.0, 0.0]) - torch.tensor([10.0, -5.0, 15.0], dtype=torch.float64)).norm()
     assert float(away) == pytest.approx(float(case["tre_mean_mm"]), rel=1e-4)
     assert result.seconds > 0
+
+
+def test_the_documents_numbers_are_the_tables():
+    text = (BUNDLE / "docs" / "training.md").read_text(encoding="utf-8")
+    for line in read(BUNDLE / "docs" / "results" / "ablation.csv"):
+        if line["cycle_filter"] in ("", "off"):
+            head = line["head"] if line["head"] != "none" else ""
+            mean, sd, median = (f"{float(line[key]):.1f}" for key in ("mean_mm", "sd_mm", "median_mm"))
+            assert f"| {head} | {line['losses']} | {line['fit']} | {mean} ({sd}) | {median} |" in text
+        assert (line["n"], line["no_fit"]) == ("49", "0")
 
 
 def test_missing_weights_name_the_command(tmp_path):

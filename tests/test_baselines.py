@@ -276,16 +276,19 @@ def test_validation_counts_the_starts_it_is_asked_for():
 
 def test_methods_that_are_not_trained_say_how(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert DEFORMABLE == ("ants_syn", "voxelmorph", "transmorph")
+    assert DEFORMABLE == ("ants_syn", "voxelmorph", "transmorph", "voxelmorph_tuned", "transmorph_tuned")
     assert trained_weights("ants_syn") is None
     with pytest.raises(InputError, match=r"runs/baselines/voxelmorph/model.pt.*run training.*baselines/voxelmorph.json"):
         deformable("voxelmorph")
-    with pytest.raises(InputError, match="one of ants_syn, voxelmorph, transmorph"):
+    with pytest.raises(InputError, match="one of ants_syn, voxelmorph, transmorph,"):
         deformable("demons")
+    with pytest.raises(InputError, match="runs/baselines/transmorph/model.pt"):
+        deformable("transmorph_tuned")
     torch.save(voxelmorph().state_dict(), tmp_path / "v.pt")
     with pytest.raises(InputError, match="the weights of this network"):
         deformable("transmorph", tmp_path / "v.pt")
-    assert isinstance(deformable("voxelmorph", tmp_path / "v.pt"), NetworkDeform)
+    plain, tuned = (deformable(n, tmp_path / "v.pt") for n in ("voxelmorph", "voxelmorph_tuned"))
+    assert plain.steps == 0 and tuned.steps == 30
 
 
 @pytest.mark.parametrize("name", ["voxelmorph", "transmorph"])
@@ -316,7 +319,7 @@ def test_a_network_learns_one_deformed_pair():
     fixed = scan(grid_affine(6.0, (32, 32, 32), (0, 0, 0)), (32,) * 3)
     moving = scan(grid_affine(6.0, (26, 26, 26), (0, 0, 0)), (26,) * 3, deformation.inverse)
     start = RigidTransform.about([0, 0, 0], [6.0, -8.0, 5.0], [0, 0, 0])
-    pair = on_grid(prepare_fixed(fixed), prepare_moving(moving), start, (24, 24, 24))
+    pair = on_grid(prepare_fixed(fixed, 7.0), prepare_moving(moving, 7.0), start, (24, 24, 24))
     network = voxelmorph((8, 16, 16, 16), (8,), integration_steps=5)
     loss, optimizer = DeformableLoss(window=7), torch.optim.Adam(network.parameters(), lr=5e-3)
     truth = truth_of(pair.fixed[None], pair.fields[None])
@@ -332,3 +335,12 @@ def test_a_network_learns_one_deformed_pair():
         loss(found, truth).backward()
         optimizer.step()
     assert tre(FieldMap.from_voxels(found[1][0].detach(), pair.affine, start.matrix)) < 6
+
+
+def test_tuning_on_a_pair_leaves_the_network_as_it_was():
+    network = voxelmorph((4, 4, 4, 4), (4,), integration_steps=2).eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    images = torch.rand(2, 1, 1, 16, 16, 16).unbind()
+    tuned = NetworkDeform(network, steps=3)._tuned(images, torch.ones(1, 2, 16, 16, 16))
+    assert all(value.equal(before[name]) for name, value in network.state_dict().items())
+    assert not all(value.equal(before[name]) for name, value in tuned.state_dict().items())

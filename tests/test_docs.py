@@ -147,7 +147,9 @@ def test_bundle_commands_name_configs_run_ids_and_options_that_exist():
         for option in options:
             assert option.startswith("--") and option[2:] in parser.config, option
         seen.add(run_id)
-    assert seen == {"inference", "training", "evaluating", "benchmark", "commissioning"}
+    assert seen == {"inference", "training", "evaluating", "benchmark", "calibration", "commissioning"} | {
+        *("phantom_cohort", "known_truth", "pelvic_reference", "pelvic_table", "ablation", "tables", "figures", "results"),
+    }
 
 
 def test_the_figure_is_made_by_the_demo():

@@ -192,6 +192,9 @@ def test_rows_of_other_weights_are_stale(bent):
     assert runner.weights("quiz+voxelmorph") == "abc+123" and runner.weights("identity") == ""
     assert runner.fresh({"method": "quiz+voxelmorph", "weights": "abc+123"})
     assert not runner.fresh({"method": "quiz+ants_syn", "weights": "old"})
+    assert runner.fresh({"method": "quiz+transmorph", "weights": "abc+of another run"})  # transmorph is not asked for
+    assert not runner.fresh({"method": "quiz+transmorph", "weights": "old+of another run"})
+    assert not runner.fresh({"method": "voxelmorph", "weights": ""})
     assert runner.fresh({"method": "transmorph", "weights": "of another run"})
 
 
@@ -252,8 +255,11 @@ def test_collected_tables(tmp_path, bent):
     )
     (tmp_path / "net" / "curve.csv").write_text(curve)
     networks = {"voxelmorph": str(tmp_path / "net"), "transmorph": str(tmp_path / "none")}
-    files = collect(str(tmp_path / "results"), str(out), str(tmp_path / "no_benchmark"), networks)
-    assert [file.name for file in files] == ["tables.csv", "networks.csv"]
+    (tmp_path / "speed.md").write_text("# Speed\n\nfast\n")
+    reports = {"speed": str(tmp_path / "speed.md"), "calibration": str(tmp_path / "none.md")}
+    files = collect(str(tmp_path / "results"), str(out), str(tmp_path / "no_benchmark"), networks, reports)
+    assert [file.name for file in files] == ["tables.csv", "networks.csv", "speed.md"]
+    assert "\n## Speed\n\nfast\n" in results.document(tmp_path / "results")
     assert "fixed_to_moving" not in read(files[0])[0]
     (training,) = read(files[1])
     names = ("network", "epochs", "iterations", "hours", "best", "best_epoch", "last")

@@ -12,7 +12,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -33,6 +33,7 @@ from .peers.base import field_centre, shift
 from .register import Options, load_case
 from .resume import with_weights
 from .rigid import RigidTransform, fit_translation
+from .whole import write_whole
 from .workflow import run_workflow
 
 VARIANT = ("head", "losses", "fit", "cycle_filter")
@@ -41,7 +42,7 @@ NUMBERS = ("n", "no_fit", "mean_mm", "sd_mm", "median_mm", "success10", "low", "
 COLUMNS = ("head", "losses", "iterations", "fit", "cycle_filter", *NUMBERS)
 CURVE_COLUMNS = ("training", "iterations", "seconds", "train_loss", "validation_tre_mm")
 FITS = {"mean displacement": "translation", "robust rigid": "rigid"}
-FILTERS = ("on", "off")
+FILTERS = {"off": math.inf, "4 voxels": 4.0, "1 voxel": 1.0}  # largest cycle error; 4 voxels is what inference takes
 CENTRES, USUAL, BEST = "field centres", "field centres + mean shift", "best translation"
 LIMIT_MM = 10.0
 
@@ -55,7 +56,8 @@ class Training:
         overlays: configs laid over ``train.json``, without their ending.
         epochs: its length.
         start: the training whose best weights it starts from.
-        head, losses: what the table calls it; one without them is a start for others and not evaluated.
+        head, losses: what the table calls it; one without them is not evaluated.
+        options: config values of its own.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Training:
     start: str | None = None
     head: str = ""
     losses: str = ""
+    options: Mapping[str, object] = field(default_factory=dict)
 
 
 def run_ablation(
@@ -108,7 +111,7 @@ def run_ablation(
         if not sections.get(name):
             raise InputError(datalist, f"pairs under {name!r}", "none", "make the cohort first, or name another datalist")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "datalist.json").write_text(json.dumps(sections, indent=1), encoding="utf-8")
+    write_whole(folder / "datalist.json", json.dumps(sections, indent=1))
     plan = [Training(**training) for training in trainings]  # type: ignore[arg-type]
     common = {"datalist": str(folder / "datalist.json"), "dataset_dir": None, "seed": as_integer("seed", seed)}
     common |= {"resize_to": list(resize_to), "device": device}
@@ -149,7 +152,7 @@ def train(training: Training, folder: Path, bundle_root: str, options: Mapping[s
         done = torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]
         if done >= training.epochs:
             return
-    given = {**options, "output_dir": str(checkpoint.parent), "max_epochs": training.epochs}
+    given = {**options, **training.options, "output_dir": str(checkpoint.parent), "max_epochs": training.epochs}
     given["pretrained"] = str(folder / training.start / "model.pt") if training.start else None
     run_workflow(bundle_root, "training", training.overlays, **given)
 
@@ -179,11 +182,10 @@ def evaluate(
         shape: of the resized volumes.
         options: of the looks; fit and filter are set here.
     """
-    unfiltered = replace(options.search, cycle_limit=math.inf)
     variants = {
-        (fit, on): replace(options, transform=kind, search=options.search if on == "on" else unfiltered)
+        (fit, kept): replace(options, transform=kind, search=replace(options.search, cycle_limit=limit))
         for fit, kind in FITS.items()
-        for on in FILTERS
+        for kept, limit in FILTERS.items()
     }
     usual_mm = mean_shift_mm(sections["training"])
     rows: list[dict[str, object]] = []

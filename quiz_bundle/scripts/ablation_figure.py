@@ -44,8 +44,7 @@ def draw_curves(curves: Sequence[Mapping[str, object]], path: Path) -> None:
     tallest = max(panels["validation_tre_mm", head].get_ylim()[1] for head in heads)
     for (quantity, _), axes in panels.items():
         axes.set_ylim(0, tallest if quantity == "validation_tre_mm" else None)
-    first = panels["validation_tre_mm", heads[0]]
-    first.legend(fontsize=8, frameon=False, labelcolor=SOFT, loc="lower left")
+    panels["validation_tre_mm", heads[-1]].legend(fontsize=8, frameon=False, labelcolor=SOFT, loc="upper right")
     figure.subplots_adjust(left=0.06, right=0.985, top=0.89, bottom=0.085, wspace=0.16, hspace=0.3)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import torch
 from monai.data import MetaTensor
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import InputError
 from ..metrics import PointMap
@@ -17,14 +18,18 @@ from ..resume import with_weights
 from ..rigid import RigidTransform
 from .common_grid import on_grid, prepare_fixed, prepare_moving
 from .field import FieldMap
+from .loss import DeformableLoss
 from .networks import transmorph, voxelmorph
+from .pairs import Truth
 from .syn import run_syn
 
 # fixed and moving in HU, start (fixed to moving), seed, threads: a map from fixed to moving points
 Deform = Callable[[MetaTensor, MetaTensor, RigidTransform, int, int], PointMap]
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"voxelmorph": voxelmorph, "transmorph": transmorph}
 SYN = "ants_syn"
-DEFORMABLE = (SYN, *NETWORKS)
+TUNED = "_tuned"  # the network goes on learning on the pair itself, which needs no landmarks
+DEFORMABLE = (SYN, *NETWORKS, *(name + TUNED for name in NETWORKS))
+STEPS, STEP_RATE = 30, 1e-3  # of that
 
 
 def trained_weights(name: str, file: str | Path | None = None) -> Path | None:
@@ -33,6 +38,7 @@ def trained_weights(name: str, file: str | Path | None = None) -> Path | None:
     Raises:
         InputError: it is not there.
     """
+    name = name.removesuffix(TUNED)
     if name not in NETWORKS:
         return None
     path = Path(file or f"runs/baselines/{name}/model.pt")
@@ -60,7 +66,8 @@ def deformable(name: str, weights: str | Path | None = None, device: str | torch
     if name == SYN:
         ants_package()
         return run_syn
-    return NetworkDeform(with_weights(NETWORKS[name](), trained_weights(name, weights), as_device(device)))
+    network = with_weights(NETWORKS[name.removesuffix(TUNED)](), trained_weights(name, weights), as_device(device))
+    return NetworkDeform(network, STEPS if name.endswith(TUNED) else 0)
 
 
 class NetworkDeform:
@@ -68,17 +75,32 @@ class NetworkDeform:
 
     Args:
         network: of ``networks``, in evaluation mode, on its device.
+        steps: of instance optimisation (Balakrishnan et al. 2019): a copy of the network is trained on the pair at hand
+            with the loss of its training.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
+    def __init__(self, network: nn.Module, steps: int = 0) -> None:
+        self.network, self.steps = network, steps
 
-    @torch.no_grad()
     def __call__(
         self, fixed: MetaTensor, moving: MetaTensor, start: RigidTransform, seed: int = 0, threads: int = 1
     ) -> FieldMap:
         """The network's map from fixed to moving points; nothing is drawn, and threads are torch's."""
         device = next(self.network.parameters()).device
         pair = on_grid(prepare_fixed(fixed), prepare_moving(moving), start)
-        _, displacement = self.network(pair.moving[None].to(device), pair.fixed[None].to(device))
+        images = pair.moving[None].to(device), pair.fixed[None].to(device)
+        network = self._tuned(images, pair.fields[None].to(device)) if self.steps else self.network
+        with torch.no_grad():
+            _, displacement = network(*images)
         return FieldMap.from_voxels(displacement[0].cpu(), pair.affine, start.matrix)
+
+    def _tuned(self, images: tuple[Tensor, Tensor], fields: Tensor) -> nn.Module:
+        """A copy of the network that went on learning on one pair (1, 1, I, J, K)."""
+        network, loss = deepcopy(self.network), DeformableLoss()
+        optimizer = torch.optim.Adam(network.parameters(), lr=STEP_RATE)
+        with torch.enable_grad():
+            for _ in range(self.steps):
+                optimizer.zero_grad()
+                loss(network(*images), Truth(images[1], fields)).backward()
+                optimizer.step()
+        return network

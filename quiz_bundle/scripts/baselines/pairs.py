@@ -120,7 +120,7 @@ def centres(fixed: MetaTensor, moving: MetaTensor) -> RigidTransform:
 
 
 class Truth(NamedTuple):
-    """What loss and validation compare with; see ``FromStartd``.
+    """What loss and validation compare with; see ``FromStartd``. The loss looks at the first two only.
 
     Attributes:
         fixed: (B, 1, I, J, K).
@@ -132,10 +132,10 @@ class Truth(NamedTuple):
 
     fixed: Tensor
     fields: Tensor
-    points: Tensor
-    targets: Tensor
-    spacing: Tensor
-    start: list[str]
+    points: Tensor | None = None
+    targets: Tensor | None = None
+    spacing: Tensor | None = None
+    start: Sequence[str] = ()
 
 
 class PrepareDense(PrepareBatch):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..baselines import DEFORMABLE, Deform, deformable, trained_weights
+from ..baselines.methods import SYN, TUNED
 from ..errors import InputError
 from ..hashes import file_sha256
 from ..network import QuizNet
@@ -19,6 +20,7 @@ from .quiz import QUIZ, Answer, QuizMethods
 
 QUIZ_PAPER = "quiz_paper"  # regression head and mean displacement, trained as the paper says
 THEN = "+"
+TRAINED = {*QUIZ, QUIZ_PAPER, *DEFORMABLE} - {SYN}
 START = "centres"  # of a deformable method that stands alone: world frames say nothing here
 
 
@@ -81,7 +83,7 @@ class Methods:
             self._marks[QUIZ_PAPER] = weights_sha256(self._paper.network)[:12]
         for part in parts:
             if part in DEFORMABLE:
-                file = trained_weights(part, weights.get(part))
+                file = trained_weights(part, weights.get(part.removesuffix(TUNED)))
                 self._deforms[part] = deformable(part, file, device)
                 self._marks[part] = "" if file is None else file_sha256(Path(file))[:12]
         self._case: EvaluationCase | None = None
@@ -92,9 +94,12 @@ class Methods:
         return THEN.join(filter(None, (self._marks.get(part) for part in method.split(THEN))))
 
     def fresh(self, row: Mapping[str, str]) -> bool:
-        """Whether a row still holds: its method has no weights, the same, or is none of those that were named."""
-        parts = row["method"].split(THEN)
-        return not any(part in self._marks for part in parts) or row["weights"] == self.weights(row["method"])
+        """Whether a row still holds: none of its parts has weights that are loaded now and are others than the row's."""
+        trained = [part for part in row["method"].split(THEN) if part in TRAINED]
+        marks = row["weights"].split(THEN) if row["weights"] else []
+        if len(marks) != len(trained):
+            return not any(part in self._marks for part in trained)
+        return all(self._marks.get(part, mark) == mark for part, mark in zip(trained, marks, strict=True))
 
     def remember(self, case: EvaluationCase, method: str, answer: Answer) -> None:
         """Take what a method gave on a pair in an earlier run, for those that go on from there."""

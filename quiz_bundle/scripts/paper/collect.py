@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..benchmark import rows as benchmark_rows
-from ..benchmark.rows import number, read_rows, write_rows
+from ..benchmark.rows import number, read_rows, replace_text, write_rows
 from ..benchmark.table import machine, regime_of, reversibility_lines, summarise, trust_lines
 from .rows import COLUMNS, read_results
 
@@ -42,6 +42,7 @@ def collect(
     tables_dir: str = "eval/tables",
     benchmark_dir: str = "eval/benchmark",
     networks: Mapping[str, str] | None = None,
+    reports: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write the tables whose source is there; others stay as they are.
 
@@ -50,6 +51,7 @@ def collect(
         tables_dir: of ``run tables``: its rows without the maps.
         benchmark_dir: of ``run benchmark``: its summary, trust and reversibility.
         networks: folder of each trained network, by name, with the ``curve.csv`` of its training.
+        reports: Markdown files that other runs wrote, by the name they get.
 
     Returns:
         The files written.
@@ -84,6 +86,10 @@ def collect(
         if source.is_file():
             write_rows(folder / name, make(), columns)
             written.append(folder / name)
+    for name, place in (reports or {}).items():
+        if Path(place).is_file():
+            written.append(folder / f"{name}.md")
+            replace_text(written[-1], Path(place).read_text(encoding="utf-8"))
     return written
 
 

@@ -16,6 +16,8 @@ COLOURS = {
     "ants_syn": "#d55e00",
     "voxelmorph": "#009e73",
     "transmorph": "#cc79a7",
+    "voxelmorph_tuned": "#009e73",
+    "transmorph_tuned": "#cc79a7",
     "quiz_paper": "#56b4e9",
     "quiz": "#0072b2",
 }
@@ -26,6 +28,8 @@ PARTS = {
     "ants_syn": "ANTs SyN",
     "voxelmorph": "VoxelMorph",
     "transmorph": "TransMorph",
+    "voxelmorph_tuned": "VoxelMorph tuned on the pair",
+    "transmorph_tuned": "TransMorph tuned on the pair",
     "quiz_paper": "QUIZ as in the paper",
     "quiz": "QUIZ as shipped",
 }
@@ -39,11 +43,13 @@ ORDER = (
     "transmorph",
     "ants_translation+voxelmorph",
     "ants_translation+transmorph",
+    "ants_translation+transmorph_tuned",
     "quiz_paper",
     "quiz",
     "quiz+ants_syn",
     "quiz+voxelmorph",
     "quiz+transmorph",
+    "quiz+transmorph_tuned",
 )
 SETS = {
     "phantom": "EBRT/BT, phantom cohort",

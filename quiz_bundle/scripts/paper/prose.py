@@ -6,7 +6,7 @@ RUN = ".venv/bin/python -m monai.bundle run {id} --bundle_root quiz_bundle \\\n 
 HEAD = """\
 How this bundle and the methods it is measured against do on data of known truth: the tables of the paper, the
 training of its networks, the benchmark. This page is generated (`run collect`, then `run results`) from the CSV files
-in [results/](results), and a test holds it to them. Every section names its data, its number of pairs, its machine
+in `docs/results`, and a test holds it to them. Every section names its data, its number of pairs, its machine
 and its command. Nothing here was measured on patients of a clinic; the paper's own numbers stand beside ours in
 columns of their own, for orientation.
 """
@@ -33,7 +33,7 @@ errors are at the landmarks. [baselines.md](baselines.md) has the details.""",
     "ablation": """\
 Trained on the phantom cohort's training patients and measured on its test split, one row a variant: the head, the
 losses, how the answers become a map, and whether matches are filtered by their cycle error; TRE in mm over the pairs
-that have a map.""",
+that have a map. [training.md](training.md) has the details.""",
     "benchmark": """\
 Pairs of known truth drawn from real CTs that no training saw (`--volume FILE`), by the regimes R1 to R5 of the
 benchmark; errors are at some 4000 body points a pair, against the best rigid map of the same points.""",
@@ -66,8 +66,8 @@ DIFFERENCES = """\
 - **ANTs SyN**: its affine stage, cross-correlation and [150, 100, 50] as in the paper, on voxels of at least 5 mm
   with a window of 2 voxels, the smaller field as what ANTs calls fixed, ten pairs a table: at the scans' own
   resolution, a pair would take the better part of an hour.
-- **Training data of the networks.** QUIZ as in the paper, VoxelMorph and TransMorph have seen nothing but the phantom cohort;
-  their rows on real CTs say how far that carries.
+- **Training data of the networks.** QUIZ as in the paper, VoxelMorph and TransMorph have seen nothing but the phantom
+  cohort; their rows on real CTs say how far that carries.
 - **rTRE** is given over the fixed field's diagonal in mm and over the paper's diagonal in voxels, which mixes units.
 - **Offset** is not defined in the paper; its ratios fit the mean absolute error per axis, which is what stands here.
 - **Misprints** in the paper's Tables 1 and 3 are marked where they are quoted.

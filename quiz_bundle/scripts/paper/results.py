@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from .prose import COMMANDS, DATA, DIFFERENCES, HEAD
 from .published import EXPLAINED, MISPRINTS
 
 ABLATION = "ablation.csv"
+REPORTS = ("calibration", "speed")  # as the runs of these names wrote them
 FEWEST_SLOW = 10  # pairs a table that SyN should have run on
 TITLES = {
     "phantom": "Tables 1 and 2: EBRT/BT pairs of the phantom cohort",
@@ -53,6 +55,9 @@ def document(folder: Path) -> str:
     parts += _networks(_read(folder / TRAINING))
     parts += _ablation(_read(folder / ABLATION))
     parts += _benchmark(folder)
+    for file in (folder / f"{name}.md" for name in REPORTS):
+        if file.is_file():
+            parts.append(re.sub(r"^#", "##", file.read_text(encoding="utf-8").strip(), flags=re.M))
     return "\n\n".join(parts) + "\n"
 
 

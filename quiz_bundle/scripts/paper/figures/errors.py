@@ -89,8 +89,9 @@ def draw_axes(points: Sequence[Mapping], methods: Sequence[str]) -> tuple[Figure
     """
     from matplotlib.figure import Figure
 
-    order = sorted(methods, key=place)
-    tables = [table for table in SETS if any(len(errors_of(points, table, method)) for method in order)]
+    answered = {(row["table"], row["method"]) for row in points if row["predicted_x"] != ""}
+    order = [method for method in sorted(methods, key=place) if any(method == known for _, known in answered)]
+    tables = [table for table in SETS if any((table, method) in answered for method in order)]
     if not tables:
         raise InputError("figure_7", "landmarks of a table", "none", "do `run tables`")
     reach = REACH_MM["axis"]
