@@ -74,7 +74,7 @@ def test_good_evidence_is_accepted_without_reasons(good):
     "change",
     [
         {"inliers": 3, "inlier_ratio": 0.02},
-        {"sharpness": 0.02, "vote_share": 0.0},
+        {"sharpness": 0.02, "correlation": 0.6, "vote_share": 0.0},
         {"sharpness": 0.1, "correlation": 0.5, "inlier_ratio": 0.3, "vote_share": 0.1},
         {"sharpness": -0.02, "inlier_ratio": 0.05, "inliers": 5},
         {"shared": 0.1},
