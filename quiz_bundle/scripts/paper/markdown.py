@@ -20,6 +20,7 @@ ERRORS = (
 ERRORS_PAPER = ("TRE, mm", "rTRE")
 OFFSETS = ("offset, mm", "L-R", "A-P", "S-I", "seconds a pair", "CPU seconds")
 OFFSETS_PAPER = ("offset, mm", "seconds")
+ENOUGH = 5  # pairs of a method that the others are compared with it on
 OTHER, SAME = "paper (other data)", "paper (same data, the authors' split)"
 LEGEND = (
     "Mean (sd) over pairs. TRE: mean distance at a pair's landmarks; rTRE: over the diagonal of the fixed field, in mm, and "
@@ -43,11 +44,14 @@ def document(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def tables_of(table: str, rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """The tables of one data set: all pairs of every method, then the pairs that all methods ran on."""
-    parts = _tables(table, summarise(rows))
-    shared = common(rows)
+    """The tables of one data set: all pairs of every method, then the pairs that all methods with enough of them ran on."""
+    summary = summarise(rows)
+    parts = _tables(table, summary)
+    enough = {line["method"] for line in summary if line["n"] >= min(ENOUGH, max(line["n"] for line in summary))}
+    shared = common([row for row in rows if row["method"] in enough])
     if shared and len(shared) < len(rows):
-        parts += ["The pairs that every method ran on:", *_tables(table, summarise(shared))]
+        words = f"The pairs that every method ran on, those with fewer than {ENOUGH} left out:"
+        parts += [words, *_tables(table, summarise(shared))]
     return parts
 
 

@@ -110,8 +110,9 @@ def _networks(rows: Sequence[Mapping[str, str]]) -> list[str]:
         "validation TRE, mm: best",
         "in epoch",
         "last",
+        "other figures at the best",
     )
-    names = ("epochs", "iterations", "hours", "train_loss", "best", "best_epoch", "last")
+    names = ("epochs", "iterations", "hours", "train_loss", "best", "best_epoch", "last", "others_at_best")
     lines = [[spoken(row["network"]), *(_short(row[name]) for name in names)] for row in rows]
     return [*parts, grid(head, lines), f"Machine: {_machines(rows)}, shared with other work."]
 
@@ -134,6 +135,7 @@ def _benchmark(folder: Path) -> list[str]:
         "regime",
         "method",
         "n",
+        "references",
         "success@10mm (95 %)",
         "TRE, mm, median",
         "best rigid",
