@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import torch
 from scripts.assess import SHIPPED, Constants, Evidence, signs
 from scripts.benchmark.rows import write_rows
 from scripts.calibration import run_calibration
@@ -62,7 +63,7 @@ def test_each_volume_is_judged_by_the_others():
 
 def test_a_run_writes_its_pairs_and_goes_on(tmp_path):
     """59 made-up rows, so that there are both outcomes, and one pair that is really made."""
-    options = {"phantoms": 3, "output_dir": str(tmp_path)}
+    options = {"phantoms": 3, "output_dir": str(tmp_path), "threads": torch.get_num_threads()}
     made_up = [_row(number, case) for number, case in enumerate(drawn(60)) if number != 4]
     write_rows(tmp_path / "evidence.csv", made_up, COLUMNS)
     before = (tmp_path / "evidence.csv").read_text()

@@ -10,23 +10,19 @@ from torch import Tensor
 
 from ..benchmark.rows import append_row, number, read_rows, write_rows
 from ..errors import InputError
+from ..evaluation import MEASURES
 from ..geometry import as_points
 from ..metrics import PointMap, map_points
 from ..rigid import RigidTransform, fit_rigid, fit_translation
 from .names import FLOORS
 
 KEY = ("table", "name", "method")
+ERRORS = tuple(name for name in MEASURES if name not in ("tre_before_mm", "seconds"))
 COLUMNS = (
     *KEY,
     "patient",
     "points",
-    "tre_mean_mm",
-    "rtre",
-    "rtre_voxel",
-    "offset_mm",
-    "offset_x_mm",
-    "offset_y_mm",
-    "offset_z_mm",
+    *ERRORS,
     "success10",
     "seconds",
     "cpu_seconds",

@@ -6,18 +6,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from .names import FLOORS, place
+from .rows import ERRORS
 
-MEASURES = (
-    "tre_mean_mm",
-    "rtre",
-    "rtre_voxel",
-    "offset_mm",
-    "offset_x_mm",
-    "offset_y_mm",
-    "offset_z_mm",
-    "seconds",
-    "cpu_seconds",
-)
+MEASURES = (*ERRORS, "seconds", "cpu_seconds")
 KINDS = ("mean", "sd", "median")
 COLUMNS = ("table", "method", "n", "patients", "answered", "success10", "accepted", "accepted_wrong", "threads")
 COLUMNS += tuple(f"{measure}_{kind}" for measure in MEASURES for kind in KINDS)
