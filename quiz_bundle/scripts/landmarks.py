@@ -132,7 +132,7 @@ def _points(path: Path, rows: Sequence[Sequence[float]]) -> Tensor:
 
 def _read_text(path: Path) -> str:
     if not path.exists():
-        raise InputError(path, "a landmark file", "no such file", "check the path")
+        raise InputError(path, "a file of landmarks or of cases", "no such file", "check the path")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
