@@ -70,7 +70,7 @@ def test_register_takes_folders(ward, quick_run):
     run = {"network": stand_in(), "options": options}
     folders = register(ward / "plan", ward / "plan", fixed_series=UIDS["plan"], moving_series=UIDS["other"], **run)
     volumes = register(*pair(moving="LPS"), **run)
-    torch.testing.assert_close(folders.fixed_to_moving.matrix, volumes.fixed_to_moving.matrix, rtol=0, atol=1e-6)
+    torch.testing.assert_close(folders.fixed_to_moving.matrix, volumes.fixed_to_moving.matrix, rtol=0, atol=1e-3)
     assert folders.moving.meta["series"].header.SeriesInstanceUID == UIDS["other"]
 
 

@@ -105,7 +105,7 @@ def clinic(tmp_path_factory, pelvis, turned):
     return folder
 
 
-def test_the_command(clinic, turned, network, tmp_path):
+def test_the_command(clinic, pelvis, turned, network, tmp_path):
     """Everything at once, anonymously; the transform is right, is `register`'s, and nothing tells whose scans they were."""
     out = tmp_path / "out"
     plan, bt = clinic / f"{PATIENT}_plan.nii.gz", clinic / f"{PATIENT}_bt.mha"
@@ -138,7 +138,8 @@ def test_the_command(clinic, turned, network, tmp_path):
     found = RigidTransform(torch.tensor(report["fixed_to_moving_ras"], dtype=torch.float64))
     assert angle_deg(found, truth) < 1.0
     again = register(plan, bt, network=network, options=Options())
-    torch.testing.assert_close(again.fixed_to_moving.matrix, found.matrix, atol=1e-6, rtol=0)
+    points = body_points(pelvis)  # another process may have other threads, and sums of floats another order
+    assert (again.fixed_to_moving(points) - found(points)).norm(dim=-1).max() < 0.01
     texts = [ended.stdout, ended.stderr, *written, *(data.decode("latin-1") for data in written.values())]
     for word in (PATIENT, "jane", str(clinic), str(tmp_path), "plan.nii", "bt.mha"):
         assert not [text[:300] for text in texts if word in text], word
