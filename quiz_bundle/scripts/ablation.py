@@ -27,7 +27,7 @@ from .evaluation import write_table
 from .geometry import centre_mm
 from .landmarks import read_datalist, read_landmarks
 from .metrics import landmark_report
-from .one_look import look_once, network_of, prepare, settle
+from .one_look import QUERIES, look_once, network_of, prepare, settle
 from .options import as_integer
 from .peers.base import field_centre, shift
 from .register import Options, load_case
@@ -125,7 +125,7 @@ def run_ablation(
         if training.head:
             network = network_of(("train", *training.overlays), Path(bundle_root))
             networks[training.head, training.losses] = with_weights(network, folder / training.name / "model.pt", device)
-    rows = evaluate(networks, sections, resize_to, Options.of(seed=common["seed"]))
+    rows = evaluate(networks, sections, resize_to, Options.of({"queries": QUERIES}, seed=common["seed"]))
     write_table(folder / "cases.csv", CASE_COLUMNS, rows)
     ends = {point["training"]: point["iterations"] for point in curves}
     lengths = {(t.head, t.losses): ends[t.name] for t in plan}

@@ -28,6 +28,7 @@ from .search import smaller_is_fixed
 from .volumes import standardise
 
 COMMAND = "python -m monai.bundle run ablation --bundle_root quiz_bundle --config_file quiz_bundle/configs/ablation.json"
+QUERIES = 1500  # asked in the single look
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ class QuizPaper:
     resize_to: Sequence[int] = (48, 48, 48)
     device: str = "cpu"
     options: Options = field(
-        default_factory=lambda: Options.of({"cycle_limit": float("inf")}, transform="translation"), init=False
+        default_factory=lambda: Options.of({"queries": QUERIES, "cycle_limit": float("inf")}, transform="translation"),
+        init=False,
     )
 
     @cached_property

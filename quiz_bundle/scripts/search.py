@@ -53,8 +53,8 @@ class SearchSettings:
 
     spacing: float = 3.0
     coarse_spacing: float = 6.0
-    queries: int = 1500
-    zoom_queries: int = 1000
+    queries: int = 1000
+    zoom_queries: int = 500
     margin: float = 15.0
     tile: float = 320.0
     overlap: float = 36.0

@@ -108,7 +108,12 @@ def _row_major(voxels: np.ndarray) -> Tensor:
 
 
 def resample(
-    volume: MetaTensor, affine: object, shape: Sequence[int], mode: str = "bilinear", outside: float = AIR_HU
+    volume: MetaTensor,
+    affine: object,
+    shape: Sequence[int],
+    mode: str = "bilinear",
+    outside: float = AIR_HU,
+    limits: tuple[float, float] | None = None,
 ) -> MetaTensor:
     """Sample a volume (1, I, J, K) on another grid in the same world; geometry in float64, values in float32.
 
@@ -121,17 +126,18 @@ def resample(
         shape: (I, J, K) of the target.
         mode: "bilinear" (trilinear in 3-D) or "nearest" (for labels; never averaged).
         outside: value beyond the source's field of view.
+        limits: what the source's values are cut to before any averaging, so that one metal voxel cannot outweigh its
+            neighbours; as they are when left out.
     """
     affine, source_affine = as_affine(affine), as_affine(volume.affine)
     data = volume.as_tensor()[None].float()
     to_source = torch.linalg.inv(source_affine) @ affine  # target ijk -> source ijk
     size = torch.tensor(data.shape[2:], dtype=torch.float64)
-    pooled = data
     factor = torch.ones(3, dtype=torch.float64)
     if mode != "nearest":
         # A pooled voxel may be up to 1.15 target steps long; anything longer would blur.
         factor = (to_source[:3, :3].norm(dim=1) + 0.25).floor().clamp_min(1).minimum(size)
-        pooled = _pool(data, [int(k) for k in factor])
+    pooled = _pool(data, [int(k) for k in factor], limits)
     # Source index s lies in the middle of pooled voxel (s - (k - 1) / 2) / k: the block shifts the origin by half.
     to_pooled = to_source.clone()
     to_pooled[:3] /= factor[:, None]
@@ -187,14 +193,24 @@ def _sample_oblique(data: Tensor, to_data: Tensor, far: Tensor, shape: tuple[int
     return result
 
 
-def _pool(data: Tensor, factor: list[int]) -> Tensor:
-    """Mean over blocks of whole voxels; the far edge is repeated to fill its last block."""
+def _pool(data: Tensor, factor: list[int], limits: tuple[float, float] | None) -> Tensor:
+    """Mean over blocks of whole voxels, cut to limits first; the far edge is repeated to fill its last block.
+
+    Slab by slab, which stays in the processor's cache.
+    """
     if factor == [1, 1, 1]:
-        return data
-    missing = [-n % k for n, k in zip(data.shape[2:], factor, strict=True)]
-    if any(missing):
-        data = functional.pad(data, [0, missing[2], 0, missing[1], 0, missing[0]], mode="replicate")
-    return functional.avg_pool3d(data, factor)
+        return data if limits is None else data.clamp(*limits)
+    shape = [-(-n // k) for n, k in zip(data.shape[2:], factor, strict=True)]
+    pooled = data.new_empty(1, 1, *shape)
+    rows = max(1, 500_000 // (factor[0] * data.shape[3] * data.shape[4]))
+    for start in range(0, shape[0], rows):
+        slab = data[:, :, start * factor[0] : (start + rows) * factor[0]]
+        slab = slab if limits is None else slab.clamp(*limits)
+        missing = [-n % k for n, k in zip(slab.shape[2:], factor, strict=True)]
+        if any(missing):
+            slab = functional.pad(slab, [0, missing[2], 0, missing[1], 0, missing[0]], mode="replicate")
+        pooled[:, :, start : start + rows] = functional.avg_pool3d(slab, factor)
+    return pooled
 
 
 def _lattice(matrix: Tensor, rows: range, shape: Sequence[int]) -> Tensor:
@@ -245,9 +261,7 @@ def standardise(volume: MetaTensor, spacing: float, window: tuple[float, float] 
     """
     low, high = window
     affine, shape = standard_grid(volume, spacing)
-    # Clamped before averaging, so that one metal voxel cannot outweigh its neighbours.
-    clamped = make_volume(volume.as_tensor().float().clamp(low, high), volume.affine, volume.meta)
-    result = resample(clamped, affine, shape, outside=low)
+    result = resample(volume, affine, shape, outside=low, limits=window)
     scaled = result.as_tensor().sub_(low).div_(high - low)
     meta = {key: value for key, value in volume.meta.items() if key != "series"}  # it would not collate
     return make_volume(scaled, affine, {**meta, "window": (float(low), float(high))})
