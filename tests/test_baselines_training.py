@@ -22,10 +22,15 @@ from tiny import datalist, run
 
 def test_methods_that_are_not_trained_say_how(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert DEFORMABLE == ("ants_syn", "voxelmorph", "transmorph", "voxelmorph_tuned", "transmorph_tuned")
+    networks = ("voxelmorph", "transmorph", "voxelmorph_smooth", "transmorph_smooth")
+    assert ("ants_syn", *networks, *(f"{name}_tuned" for name in networks)) == DEFORMABLE
     assert trained_weights("ants_syn") is None
     with pytest.raises(InputError, match=r"runs/baselines/voxelmorph/model.pt.*run training.*baselines/voxelmorph.json"):
         deformable("voxelmorph")
+    with pytest.raises(
+        InputError, match=r"runs/baselines/voxelmorph_smooth/model.pt.*voxelmorph.json','quiz_bundle/.*smooth.json"
+    ):
+        deformable("voxelmorph_smooth")
     with pytest.raises(InputError, match="one of ants_syn, voxelmorph, transmorph,"):
         deformable("demons")
     with pytest.raises(InputError, match="runs/baselines/transmorph/model.pt"):
@@ -33,14 +38,15 @@ def test_methods_that_are_not_trained_say_how(tmp_path, monkeypatch):
     torch.save(voxelmorph().state_dict(), tmp_path / "v.pt")
     with pytest.raises(InputError, match="the weights of this network"):
         deformable("transmorph", tmp_path / "v.pt")
-    plain, tuned = (deformable(n, tmp_path / "v.pt") for n in ("voxelmorph", "voxelmorph_tuned"))
-    assert plain.steps == 0 and tuned.steps == 30
+    made = [deformable(name, tmp_path / "v.pt") for name in ("voxelmorph", "voxelmorph_tuned", "voxelmorph_smooth_tuned")]
+    assert [(one.steps, one.smoothness) for one in made] == [(0, 0.01), (30, 0.01), (30, 1.0)]
 
 
-@pytest.mark.parametrize("name", ["voxelmorph", "transmorph"])
+@pytest.mark.parametrize("name", ["voxelmorph", "transmorph", "transmorph_smooth"])
 def test_training_writes_weights_and_a_curve(tmp_path, name):
     given = {"datalist": datalist(tmp_path), "output_dir": str(tmp_path / "out"), "batch_size": 1, "max_epochs": 2}
-    run("training", "baselines/deformable", f"baselines/{name}", grid_shape=[24, 24, 24], **given)
+    overlays = [f"baselines/{part}" for part in ("deformable", *name.split("_"))]
+    run("training", *overlays, grid_shape=[24, 24, 24], **given)
     header, *rows = (tmp_path / "out" / "curve.csv").read_text().splitlines()
     assert header.startswith("epoch,iterations,seconds,train_loss,validation_tre_mm,tre_from_centres_mm,tre_from_near_mm")
     table = [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]

@@ -25,7 +25,10 @@ from .syn import run_syn
 
 # fixed and moving in HU, start (fixed to moving), seed, threads: a map from fixed to moving points
 Deform = Callable[[MetaTensor, MetaTensor, RigidTransform, int, int], PointMap]
-NETWORKS: dict[str, Callable[[], nn.Module]] = {"voxelmorph": voxelmorph, "transmorph": transmorph}
+SMOOTH = "_smooth"  # trained with the smoothness that its authors take with NCC, a hundred times the paper's
+SMOOTHNESS = {"": 0.01, SMOOTH: 1.0}
+BUILT: dict[str, Callable[[], nn.Module]] = {"voxelmorph": voxelmorph, "transmorph": transmorph}
+NETWORKS = tuple(name + kind for kind in SMOOTHNESS for name in BUILT)
 SYN = "ants_syn"
 TUNED = "_tuned"  # the network goes on learning on the pair itself, which needs no landmarks
 DEFORMABLE = (SYN, *NETWORKS, *(name + TUNED for name in NETWORKS))
@@ -43,7 +46,9 @@ def trained_weights(name: str, file: str | Path | None = None) -> Path | None:
         return None
     path = Path(file or f"runs/baselines/{name}/model.pt")
     if not path.is_file():
-        configs = ("train.json", "baselines/deformable.json", f"baselines/{name}.json")
+        plain, smooth, _ = name.partition(SMOOTH)
+        configs = ["train.json", "baselines/deformable.json", f"baselines/{plain}.json"]
+        configs += ["baselines/smooth.json"] if smooth else []
         listed = ",".join(f"'quiz_bundle/configs/{config}'" for config in configs)
         command = f'python -m monai.bundle run training --bundle_root quiz_bundle --config_file "[{listed}]"'
         raise InputError(path, f"trained weights of {name}", "no such file", f"train it: {command}")
@@ -66,8 +71,9 @@ def deformable(name: str, weights: str | Path | None = None, device: str | torch
     if name == SYN:
         ants_package()
         return run_syn
-    network = with_weights(NETWORKS[name.removesuffix(TUNED)](), trained_weights(name, weights), as_device(device))
-    return NetworkDeform(network, STEPS if name.endswith(TUNED) else 0)
+    plain, smooth, _ = name.removesuffix(TUNED).partition(SMOOTH)
+    network = with_weights(BUILT[plain](), trained_weights(name, weights), as_device(device))
+    return NetworkDeform(network, STEPS if name.endswith(TUNED) else 0, SMOOTHNESS[smooth])
 
 
 class NetworkDeform:
@@ -77,10 +83,11 @@ class NetworkDeform:
         network: of ``networks``, in evaluation mode, on its device.
         steps: of instance optimisation (Balakrishnan et al. 2019): a copy of the network is trained on the pair at hand
             with the loss of its training.
+        smoothness: its weight in that loss.
     """
 
-    def __init__(self, network: nn.Module, steps: int = 0) -> None:
-        self.network, self.steps = network, steps
+    def __init__(self, network: nn.Module, steps: int = 0, smoothness: float = SMOOTHNESS[""]) -> None:
+        self.network, self.steps, self.smoothness = network, steps, smoothness
 
     def __call__(
         self, fixed: MetaTensor, moving: MetaTensor, start: RigidTransform, seed: int = 0, threads: int = 1
@@ -96,7 +103,7 @@ class NetworkDeform:
 
     def _tuned(self, images: tuple[Tensor, Tensor], fields: Tensor) -> nn.Module:
         """A copy of the network that went on learning on one pair (1, 1, I, J, K)."""
-        network, loss = deepcopy(self.network), DeformableLoss()
+        network, loss = deepcopy(self.network), DeformableLoss(self.smoothness)
         optimizer = torch.optim.Adam(network.parameters(), lr=STEP_RATE)
         with torch.enable_grad():
             for _ in range(self.steps):
