@@ -56,8 +56,9 @@ def test_files_of_ants_are_read_in_ras(package, affine, tmp_path):
     torch.testing.assert_close(displacement, (vectors * torch.tensor([-1.0, -1, 1])).movedim(-1, 0))
 
 
+@pytest.mark.parametrize("affine_stage", [True, False])
 @pytest.mark.parametrize("small", ["moving", "fixed"])
-def test_syn_finds_a_known_deformation_from_either_image(package, small):
+def test_syn_finds_a_known_deformation_from_either_image(package, small, affine_stage):
     """From 9 mm off, 3 mm of it deformation, to below 3 mm, and to less than the rigid part alone would leave."""
     deformation = SmoothDeformation(2.5, 45.0, np.random.RandomState(0))
     turn = RigidTransform.about([3, -2, 4], [200.0, -100, 50], [0, 0, 0])
@@ -72,10 +73,10 @@ def test_syn_finds_a_known_deformation_from_either_image(package, small):
     start = turn @ RigidTransform.about([1, 1, -2], [4.0, -4.0, 5.0], [0, 0, 0])
     if small == "fixed":
         large, near, p, q, start = near, large, q, p, start.inverse()
-    found = run_syn(large, near, start, iterations=(100, 60, 10), spacing=0)
+    found = run_syn(large, near, start, affine_stage=affine_stage, iterations=(100, 60, 10), spacing=0)
     error, before = ((m(p) - q).norm(dim=-1).mean() for m in (found, start))
     assert before > 8 and error < 3
-    assert callable(deformable("ants_syn"))
+    assert callable(deformable("ants_syn" if affine_stage else "ants_syn_only"))
 
 
 def test_without_the_package_syn_says_what_is_missing(monkeypatch):

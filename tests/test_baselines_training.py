@@ -23,7 +23,7 @@ from tiny import datalist, run
 def test_methods_that_are_not_trained_say_how(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     networks = ("voxelmorph", "transmorph", "voxelmorph_smooth", "transmorph_smooth")
-    assert ("ants_syn", *networks, *(f"{name}_tuned" for name in networks)) == DEFORMABLE
+    assert ("ants_syn", "ants_syn_only", *networks, *(f"{name}_tuned" for name in networks)) == DEFORMABLE
     assert trained_weights("ants_syn") is None
     with pytest.raises(InputError, match=r"runs/baselines/voxelmorph/model.pt.*run training.*baselines/voxelmorph.json"):
         deformable("voxelmorph")
@@ -31,7 +31,7 @@ def test_methods_that_are_not_trained_say_how(tmp_path, monkeypatch):
         InputError, match=r"runs/baselines/voxelmorph_smooth/model.pt.*voxelmorph.json','quiz_bundle/.*smooth.json"
     ):
         deformable("voxelmorph_smooth")
-    with pytest.raises(InputError, match="one of ants_syn, voxelmorph, transmorph,"):
+    with pytest.raises(InputError, match="one of ants_syn, ants_syn_only, voxelmorph, transmorph,"):
         deformable("demons")
     with pytest.raises(InputError, match="runs/baselines/transmorph/model.pt"):
         deformable("transmorph_tuned")

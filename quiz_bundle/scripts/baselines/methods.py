@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,9 +30,9 @@ SMOOTH = "_smooth"  # trained with the smoothness that its authors take with NCC
 SMOOTHNESS = {"": 0.01, SMOOTH: 1.0}
 BUILT: dict[str, Callable[[], nn.Module]] = {"voxelmorph": voxelmorph, "transmorph": transmorph}
 NETWORKS = tuple(name + kind for kind in SMOOTHNESS for name in BUILT)
-SYN = "ants_syn"
+SYN = {"ants_syn": run_syn, "ants_syn_only": partial(run_syn, affine_stage=False)}
 TUNED = "_tuned"  # the network goes on learning on the pair itself, which needs no landmarks
-DEFORMABLE = (SYN, *NETWORKS, *(name + TUNED for name in NETWORKS))
+DEFORMABLE = (*SYN, *NETWORKS, *(name + TUNED for name in NETWORKS))
 STEPS, STEP_RATE = 30, 1e-3  # of that
 
 
@@ -68,9 +69,9 @@ def deformable(name: str, weights: str | Path | None = None, device: str | torch
     """
     if name not in DEFORMABLE:
         raise InputError("methods", f"one of {', '.join(DEFORMABLE)}", repr(name), "choose one of them")
-    if name == SYN:
+    if name in SYN:
         ants_package()
-        return run_syn
+        return SYN[name]
     plain, smooth, _ = name.removesuffix(TUNED).partition(SMOOTH)
     network = with_weights(BUILT[plain](), trained_weights(name, weights), as_device(device))
     return NetworkDeform(network, STEPS if name.endswith(TUNED) else 0, SMOOTHNESS[smooth])

@@ -31,6 +31,7 @@ def run_syn(
     seed: int = 0,
     threads: int = 1,
     *,
+    affine_stage: bool = True,
     spacing: float = SPACING_MM,
     iterations: Sequence[int] = ITERATIONS,
 ) -> FieldMap:
@@ -43,6 +44,7 @@ def run_syn(
         start: fixed to moving, RAS mm.
         seed: of its draws.
         threads: as they were when the package was loaded.
+        affine_stage: whether the affine map comes first, as in ANTs's own script; it may leave a good start.
         spacing: finer voxels are first averaged to this size along each axis, mm; 0 keeps them.
         iterations: of SyN from coarse to fine, each level at twice the resolution.
 
@@ -61,7 +63,7 @@ def run_syn(
         ants_package().registration(
             to_ants(placed(asked, home)),
             to_ants(placed(other, home @ there.inverse())),
-            type_of_transform="SyN",
+            type_of_transform="SyN" if affine_stage else "SyNOnly",
             initial_transform="Identity",
             syn_metric="CC",
             syn_sampling=RADIUS,
@@ -69,7 +71,8 @@ def run_syn(
             outprefix=str(Path(folder) / "found"),
             random_seed=seed + 1,
         )
-        affine = read_affine(next(Path(folder).glob("*GenericAffine.mat")))
+        linear = next(Path(folder).glob("*GenericAffine.mat"), None)
+        affine = torch.eye(4, dtype=torch.float64) if linear is None else read_affine(linear)
         warps = {file.name.endswith("InverseWarp.nii.gz"): file for file in Path(folder).glob("*Warp.nii.gz")}
         displacement, grid = read_warp(warps[not straight])
     # ANTs maps points of its fixed image by the warp, then by the affine map; the inverse warp goes the other way round.

@@ -20,7 +20,7 @@ from .quiz import QUIZ, Answer, QuizMethods
 
 QUIZ_PAPER = "quiz_paper"  # regression head and mean displacement, trained as the paper says
 THEN = "+"
-TRAINED = {*QUIZ, QUIZ_PAPER, *DEFORMABLE} - {SYN}
+TRAINED = {*QUIZ, QUIZ_PAPER, *DEFORMABLE}.difference(SYN)
 START = "centres"  # of a deformable method that stands alone: world frames say nothing here
 
 
