@@ -52,6 +52,16 @@ def test_networks_answer_in_voxels_and_begin_at_rest(network):
     torch.testing.assert_close(warped, moving, rtol=0, atol=0.01)
 
 
+def test_voxelmorph_hears_its_input():
+    """Two pairs of images that differ by one standard deviation differ by more than a tenth of one before the last layer."""
+    torch.manual_seed(0)
+    backbone = voxelmorph().backbone
+    heard = []
+    backbone.net[1].final_conv_out.register_forward_pre_hook(lambda layer, given: heard.append(given[0]))
+    backbone(torch.randn(2, 2, 32, 32, 32))
+    assert (heard[0][0] - heard[0][1]).std() > 0.1
+
+
 # --- the grid ---------------------------------------------------------------------------------------------------------
 
 

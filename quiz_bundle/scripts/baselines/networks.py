@@ -27,6 +27,7 @@ def voxelmorph(
         in voxels, fixed to moving; I, J, K are multiples of 8.
     """
     backbone = VoxelMorphUNet(3, 2, channels[1], channels, final_channels)
+    begin_lively(backbone)
     begin_at_rest(backbone.net[1].final_conv_out.conv)
     return VoxelMorph(backbone, integration_steps)
 
@@ -40,6 +41,17 @@ def transmorph(**settings: object) -> VoxelMorph:
     backbone = TransMorph(**settings)
     begin_at_rest(backbone.flow)
     return VoxelMorph(backbone, integration_steps=0)
+
+
+def begin_lively(network: nn.Module) -> None:
+    """Draw convolutions as He et al. (2015) and the authors of VoxelMorph do.
+
+    It has no normalisation: with PyTorch's own smaller weights the signal fades from layer to layer, and nothing is learnt.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv3d):
+            nn.init.kaiming_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
 
 def begin_at_rest(layer: nn.Conv3d) -> None:

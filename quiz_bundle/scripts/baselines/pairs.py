@@ -73,7 +73,7 @@ class FromStartd(Randomizable, Transform):
     """
 
     def __init__(
-        self, shape: Sequence[int] = SHAPE, near: float = 1.0, turn_deg: float = 6.0, shift_mm: float = 16.0
+        self, shape: Sequence[int] = SHAPE, near: float = 1.0, turn_deg: float = 3.0, shift_mm: float = 6.0
     ) -> None:
         self.shape = tuple(shape)
         self.near, self.turn_deg, self.shift_mm = near, turn_deg, shift_mm
