@@ -40,6 +40,7 @@ class SearchSettings:
         hypotheses: random triples behind them.
         trial_points, trial_steps: body points and L-BFGS steps of each trial.
         trial_patches: small patches in which its outcome is judged.
+        final_patches: the same where it is judged against unanimous matches, which is closer.
         unanimous: share of the coarse matches that one map has to win before intensities cannot overrule it.
         least_votes: number of coarse matches below which they overrule nothing.
         dissent: factor by which a map may worsen the median distance of unanimous matches.
@@ -67,10 +68,11 @@ class SearchSettings:
     trial_points: int = 4000
     trial_steps: int = 6
     trial_patches: int = 400
+    final_patches: int = 1500
     unanimous: float = 0.95
     least_votes: int = 200
     dissent: float = 1.1
-    gain: float = 1.1
+    gain: float = 1.17
     certain: float = 0.7
     convincing: float = 0.5
     slips: Sequence[float] = (-35.0, -20.0, 20.0, 35.0)
@@ -287,9 +289,11 @@ def overruled(
         return False
     own = RigidTransform(fit_rigid(votes.fixed_mm[inlier], votes.moving_mm[inlier], votes.confidence[inlier]))
     usual, proposed = (residual_mm(t, votes.fixed_mm, votes.moving_mm).median() for t in (own, transform))
-    middles = points_mm[: settings.trial_patches]
+    if proposed <= settings.dissent * usual:
+        return False
+    middles = points_mm[: settings.final_patches]
     unexplained, left = (1 - local_correlation(t, *pair, middles) for t in (own, transform))
-    return bool(proposed > settings.dissent * usual) and unexplained < settings.gain * left
+    return unexplained < settings.gain * left
 
 
 def trial(

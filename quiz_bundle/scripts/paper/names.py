@@ -63,6 +63,7 @@ ORDER = (
     "quiz+voxelmorph_smooth",
     "quiz+transmorph_smooth",
     "quiz+transmorph_tuned",
+    "quiz+voxelmorph_smooth_tuned",
 )
 SETS = {
     "phantom": "EBRT/BT, phantom cohort",
