@@ -16,7 +16,7 @@ from .prose import COMMANDS, DATA, DIFFERENCES, HEAD
 from .published import EXPLAINED, MISPRINTS
 
 ABLATION = "ablation.csv"
-REPORTS = ("calibration", "speed")  # as the runs of these names wrote them
+REPORTS = ("calibration", "speed", "cost")  # as the runs of these names wrote them
 FEWEST_SLOW = 10  # pairs a table that SyN should have run on
 TITLES = {
     "phantom": "Tables 1 and 2: EBRT/BT pairs of the phantom cohort",
