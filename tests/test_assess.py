@@ -6,11 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 from oracle import TRUTH, centred, pair, scan
-from scripts.assess import Constants, assess, expected_tre, gather, no_fit, overlap_fraction
+from scripts.assess import Constants, assess, expected_tre, gather, no_fit, overlap_fraction, second_spread
 from scripts.queries import no_matches, select
 from scripts.result import Matches
 from scripts.rigid import RigidTransform
 from scripts.search import Fit
+
+AGREEMENT = {"spread_mm": 40.0, "local_correlation": 0.85, "correlation": 0.95, "sharpness": 0.25, "bending_mm": 3.0}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def good(scans):
     fixed = (torch.rand(500, 3, generator=generator, dtype=torch.float64) - 0.5) * 100
     ones = torch.ones(500, dtype=torch.float64)
     matches = Matches(fixed, TRUTH(fixed), ones, 0 * ones, ones.bool())
-    return gather(TRUTH, Fit(TRUTH, TRUTH, matches, matches, 500, 3.0), *scans, 0.85, 0.95, 0.25)
+    return gather(TRUTH, Fit(TRUTH, TRUTH, matches, matches, 500, 3.0), *scans, **AGREEMENT)
 
 
 def test_evidence_can_be_added_up(scans):
@@ -36,12 +38,18 @@ def test_evidence_can_be_added_up(scans):
     ones = torch.ones(4, dtype=torch.float64)
     matches = Matches(fixed, moving, ones, 0 * ones, torch.tensor([True, True, True, False]))
     votes = select(matches, torch.tensor([0, 3]))
-    evidence = gather(TRUTH, Fit(TRUTH, TRUTH, matches, votes, 16, 3.0), *scans, 0.5, 0.6, 0.1)
+    evidence = gather(TRUTH, Fit(TRUTH, TRUTH, matches, votes, 16, 3.0), *scans, **AGREEMENT)
     assert (evidence.inliers, evidence.inlier_ratio) == (3, 0.75)
     assert (evidence.votes, evidence.vote_share) == (1, 0.5)
-    # Along (1, 1) they deviate by -20/3, 10/3 and 10/3 over sqrt 2, which is 100/9 mm^2 on average; across it by more.
-    assert evidence.spread_mm == pytest.approx(10 / 3)
-    assert (evidence.local_correlation, evidence.correlation, evidence.sharpness) == (0.5, 0.6, 0.1)
+    assert {name: getattr(evidence, name) for name in AGREEMENT} == AGREEMENT
+
+
+def test_spread_by_hand():
+    """Along (1, 1) they deviate by -20/3, 10/3 and 10/3 over sqrt 2, which is 100/9 mm^2 on average; across it by more."""
+    points = torch.tensor([[0.0, 0, 0], [10, 0, 0], [0, 10, 0]], dtype=torch.float64)
+    assert second_spread(points) == pytest.approx(10 / 3)
+    assert second_spread(torch.arange(9.0).reshape(3, 3)) == pytest.approx(0.0, abs=1e-6)
+    assert second_spread(points[:2]) == 0.0
 
 
 def test_overlap():
@@ -92,18 +100,18 @@ def test_bad_evidence_is_refused_in_sentences(good, change):
 
 
 def test_expected_error_by_hand(good):
-    """Odds of 1 at 1: half lost at 60 mm, half right at exp(2.198) (0.5 / 1)^0.546 = 6.17 mm; the band open above."""
-    even = replace(good, local_correlation=0.5, sharpness=0.1, correlation=0.5, inlier_ratio=0.0, vote_share=0.0)
-    constants = Constants((4.0, -2.0, -4.0, -1.0, -1.0), (2.198, 0.546), (0.68, 1.5))  # 4 - 2 * 10 * 0.1 - 4 * 0.5 = 0
-    expected, band = expected_tre(even, constants)
-    assert expected == pytest.approx((60 + 6.168) / 2, abs=0.01)
-    assert band == pytest.approx((0.68 * 6.168, 400.0), abs=0.01)
+    """Odds of 1 at 1: half lost at 60 mm, half right at exp(0.8) 4^0.5 exp(-0.3 * 0.5) = 3.831 mm; the band open above."""
+    even = replace(good, bending_mm=4.0, sharpness=0.1, correlation=0.5, inlier_ratio=0.5, vote_share=0.0)
+    constants = Constants((4.5, -2.0, -4.0, -1.0, -1.0), (0.8, 0.5, -0.3), (0.68, 1.5))
+    expected, band = expected_tre(even, constants)  # 4.5 - 2 * 10 * 0.1 - 4 * 0.5 - 0.5 = 0
+    assert expected == pytest.approx((60 + 3.831) / 2, abs=0.01)
+    assert band == pytest.approx((0.68 * 3.831, 400.0), abs=0.01)
 
 
 def test_the_small_field_counts_whichever_scan_has_it(good, scans):
     """The small scan as the fixed one: little of the large moving field is seen, all of the small one."""
     fixed, moving = scans
-    swapped = gather(TRUTH.inverse(), Fit(None, None, *[no_matches()] * 2, 0, 3.0), moving, fixed, 0.85, 0.95, 0.25)
+    swapped = gather(TRUTH.inverse(), Fit(None, None, *[no_matches()] * 2, 0, 3.0), moving, fixed, **AGREEMENT)
     assert swapped.overlap < 0.3
     assert swapped.shared == good.shared > 0.95
 
@@ -111,6 +119,8 @@ def test_the_small_field_counts_whichever_scan_has_it(good, scans):
 def test_worse_evidence_means_a_larger_expected_error(good):
     best = expected_tre(good)[0]
     assert expected_tre(replace(good, correlation=0.5))[0] > best
+    assert expected_tre(replace(good, bending_mm=6.0))[0] > best
+    assert expected_tre(replace(good, inlier_ratio=0.5))[0] > best
 
 
 def test_no_fit():

@@ -6,27 +6,28 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
-from scripts.assess import SHIPPED, Constants, Evidence, signs
+from scripts.assess import SHIPPED, Constants, Evidence, lost_signs
 from scripts.benchmark.rows import write_rows
 from scripts.calibration import run_calibration
 from scripts.calibration.fit import Judged, cross_validated, figures, fit_constants, judge
 from scripts.calibration.run import COLUMNS
 from scripts.errors import InputError
 
-TRUE = Constants((9.0, -8.0, -4.0, -3.0, -2.0), (2.0, 0.5), (0.8, 1.25))
-GOOD = Evidence(500, 0.9, 400, 0.9, 40.0, 0.9, 0.95, 0.25, 1.0, 1.0)
+TRUE = Constants((9.0, -8.0, -4.0, -3.0, -2.0), (1.0, 0.6, -0.3), (0.8, 1.25))
+GOOD = Evidence(500, 0.9, 400, 0.9, 40.0, 0.9, 0.95, 0.25, 3.0, 1.0, 1.0)
 
 
 def drawn(count, seed=0):
     """Cases whose chance to be lost and whose error follow ``TRUE``, from four volumes."""
     rng, cases = np.random.default_rng(seed), []
     for number in range(count):
-        local, whole, ratio, votes = rng.uniform(0.1, 0.95, 4)
+        whole, ratio, votes = rng.uniform(0.1, 0.95, 3)
+        bending = rng.uniform(0.5, 12.0)
         shares = {"correlation": whole, "inlier_ratio": ratio, "vote_share": votes}
-        evidence = replace(GOOD, local_correlation=local, sharpness=rng.uniform(0.0, 0.15), **shares)
-        odds = sum(w * s for w, s in zip(TRUE.lost_odds, signs(evidence), strict=True))
+        evidence = replace(GOOD, bending_mm=bending, sharpness=rng.uniform(0.0, 0.15), **shares)
+        odds = sum(w * s for w, s in zip(TRUE.lost_odds, lost_signs(evidence), strict=True))
         lost = rng.random() < 1 / (1 + math.exp(-odds))
-        right = math.exp(2.0 + 0.5 * math.log(1 - local) + rng.normal() * 0.1)
+        right = math.exp(1.0 + 0.6 * math.log(bending) - 0.3 * ratio + rng.normal() * 0.1)
         cases.append(Judged(f"ct{number % 4}", 80.0 if lost else right, 3.0, evidence))
     return cases
 

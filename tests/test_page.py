@@ -1,6 +1,7 @@
 """The report page against its promises: self-contained, everything described, TG-132's sections, advice on refusals."""
 
 import io
+import math
 import re
 from dataclasses import fields
 from html.parser import HTMLParser
@@ -146,6 +147,15 @@ def test_checks_see_a_refinement_that_left_the_matches(registration):
     checks = quality_record(registration)
     assert checks["matches_mm"] == pytest.approx(5.0, abs=1e-3) and checks["halves_mm"] == pytest.approx(0, abs=1e-3)
     assert "<td>5.0\u00a0mm, 0.0°</td><td>above</td>" in plain_page(registration)
+
+
+@pytest.mark.parametrize(("bending", "shown"), [(3.26, "3.3\u00a0mm"), (math.inf, None)])
+def test_bending_is_shown_where_it_is_known(registration, bending, shown):
+    registration.verdict.evidence["bending_mm"] = bending
+    record = report_record(registration)
+    assert record["checks"]["bending_mm"] == (None if shown is None else bending)
+    row = re.search("<td>bending of the body</td><td>([^<]*)</td>", plain_page(registration))
+    assert (row.group(1) if row else None) == shown
 
 
 def test_checks_without_a_fit_are_silent(registration):

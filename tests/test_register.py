@@ -18,7 +18,7 @@ from scripts.landmarks import PairedLandmarks, read_points
 from scripts.network import QuizNet
 from scripts.page.figures import Pictures
 from scripts.queries import ask, no_matches
-from scripts.register import Options, in_region, load_network, refine, register
+from scripts.register import Options, Stopwatch, conclude, in_region, load_network, refine, register
 from scripts.report import write_outputs
 from scripts.resume import weights_sha256
 from scripts.rigid import RigidTransform, angle_deg
@@ -168,13 +168,17 @@ def test_a_region_without_matches_is_refused(network):
     assert len(result.matches) == 0
 
 
-def test_believed_matches_are_not_refined():
-    scans = [standardise(volume, 6.0) for volume in pair()]
+def test_believed_matches_are_not_refined(network):
+    volumes = pair()
+    scans = [standardise(volume, 6.0) for volume in volumes]
     points = ask(scans[1], 2000, torch.Generator().manual_seed(0))
     off = RigidTransform.about([0, 0, 0], [0, 0, 9], [0, 0, 0]) @ TRUTH
     fit = Fit(off, off, no_matches(), no_matches(), 0, 6.0)
     assert worst_mm(refine(fit, scans, points, None)) < 2.0
-    assert torch.equal(refine(replace(fit, believed=True), scans, points, None).matrix, off.matrix)
+    case, kept = dict(zip(("fixed", "moving"), volumes, strict=True)), replace(fit, believed=True)
+    for found, same in ((kept, True), (fit, False)):
+        result = conclude(case, scans, found, network, quick(), Stopwatch())
+        assert torch.equal(result.fixed_to_moving.matrix, off.matrix) == same
 
 
 def test_in_region():

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from .agreement import SHIFT_MM
 from .geometry import as_affine, field_lattice_mm, inside
-from .refine import SHIFT_MM
 from .result import Verdict
 from .rigid import RigidTransform, residual_mm
 from .search import Fit
@@ -21,19 +22,20 @@ class Constants:
     """What pairs of known truth and unrelated pairs say of the evidence; ``run calibration`` fits them.
 
     Attributes:
-        lost_odds: log odds to be lost, per unit of each of ``signs``.
-        right_log_mm: log of a right map's error: constant, and per log of what the local correlation leaves.
+        lost_odds: log odds to be lost, per unit of each of ``lost_signs``.
+        right_log_mm: log of a right map's error, per unit of each of ``right_signs``.
         right_band: a right map's error over the expected one, 5 % and 95 %.
     """
 
     lost_odds: tuple[float, ...]
-    right_log_mm: tuple[float, float]
+    right_log_mm: tuple[float, ...]
     right_band: tuple[float, float]
 
 
 # What they are worth is in docs/README.md under Trust.
-SHIPPED = Constants((10.78, -3.183, -10.57, -4.101, -1.475), (1.961, 0.347), (0.7643, 1.31))
+SHIPPED = Constants((11.6, -2.217, -12.65, -5.561, -3.214), (0.9701, 0.6171, -0.325), (0.8393, 1.224))
 LOST_MM, LOST_BAND_MM = 60.0, (12.0, 400.0)  # what a lost registration is off by, roughly
+LEAST_BENDING_MM = 0.3  # below it, what the bend shows is noise
 CERTAIN = 0.05  # chance below which the other outcome is left out of the band
 WORST_MM = 10.0  # expected error that is still accepted
 VOTE_MM = 24.0  # a coarse match within this distance of the map votes for it: one coarse token
@@ -48,10 +50,12 @@ class Evidence:
         inlier_ratio: their share of the matches that passed the filters.
         votes: coarse matches, found without any idea where to look, that agree with the map.
         vote_share: their share of the coarse matches that passed the filters.
-        spread_mm: second largest standard deviation of the inliers' places: matches on a line fix no turn.
+        spread_mm: second largest standard deviation of the places that fix the map (patches of the body, or inliers where
+            intensities have no say): places on a line fix no turn.
         local_correlation: of the intensities under the map within small patches, [-1, 1].
         correlation: of the intensities over the whole body, [-1, 1].
         sharpness: by how much shifting the map a little lowers the local correlation.
+        bending_mm: mean distance in mm between where small patches go when the body may bend and where the map puts them.
         overlap: fraction of the moving field inside the fixed one.
         shared: fraction of the smaller field inside the larger one.
     """
@@ -64,6 +68,7 @@ class Evidence:
     local_correlation: float
     correlation: float
     sharpness: float
+    bending_mm: float
     overlap: float
     shared: float
 
@@ -79,9 +84,7 @@ def gather(
     found: Fit,
     fixed: MetaTensor,
     moving: MetaTensor,
-    local_correlation: float,
-    correlation: float,
-    sharpness: float,
+    **agreement: float,
 ) -> Evidence:
     """Collect the evidence for a map.
 
@@ -89,8 +92,7 @@ def gather(
         transform: fixed to moving, the one to be judged.
         found: matches with the inliers of that map marked.
         fixed, moving: the scans, for their fields.
-        local_correlation, correlation: of the intensities under the map, within small patches and over the body.
-        sharpness: by how much shifting it lowers the former.
+        agreement: of the intensities and the spread, the fields of ``Evidence`` by their names.
     """
     inlier, votes = found.matches.inlier, found.votes
     overlap = overlap_fraction(transform, fixed, moving)
@@ -100,10 +102,7 @@ def gather(
         inlier_ratio=float(inlier.double().mean()) if len(inlier) else 0.0,
         votes=int(agree.sum()),
         vote_share=float(agree.double().mean()) if len(agree) else 0.0,
-        spread_mm=_second_spread(found.matches.fixed_mm[inlier]),
-        local_correlation=local_correlation,
-        correlation=correlation,
-        sharpness=sharpness,
+        **agreement,
         overlap=overlap,
         shared=overlap if field_size(fixed) >= field_size(moving) else overlap_fraction(transform.inverse(), moving, fixed),
     )
@@ -114,20 +113,21 @@ def field_size(volume: MetaTensor) -> float:
     return float(torch.linalg.det(as_affine(volume.affine)).abs()) * math.prod(volume.shape[1:])
 
 
-def _second_spread(points_mm: Tensor) -> float:
+def second_spread(points_mm: Tensor) -> float:
+    """Second largest standard deviation of points (N, 3), mm: 0 where they lie on a line."""
     if len(points_mm) < 3:
         return 0.0
     return float(torch.linalg.svdvals(points_mm - points_mm.mean(0))[1] / math.sqrt(len(points_mm)))
 
 
-def signs(evidence: Evidence) -> tuple[float, ...]:
+def lost_signs(evidence: Evidence) -> tuple[float, ...]:
     """What tells lost maps from right ones: 1, sharpness in tenths, correlation, and the shares of both kinds of matches."""
     return 1.0, 10 * evidence.sharpness, evidence.correlation, evidence.inlier_ratio, evidence.vote_share
 
 
-def unexplained(evidence: Evidence) -> float:
-    """What the correlation within patches leaves to be explained, above 0."""
-    return 1 - min(evidence.local_correlation, 0.999)
+def right_signs(evidence: Evidence) -> tuple[float, ...]:
+    """What the error of a map that is not lost follows: 1, log of how far the body has bent, share of agreeing matches."""
+    return 1.0, math.log(min(max(evidence.bending_mm, LEAST_BENDING_MM), LOST_MM)), evidence.inlier_ratio
 
 
 def expected_tre(evidence: Evidence, constants: Constants = SHIPPED) -> tuple[float, tuple[float, float]]:
@@ -136,12 +136,16 @@ def expected_tre(evidence: Evidence, constants: Constants = SHIPPED) -> tuple[fl
     A mixture of "right" and "lost". The chance to be lost falls with sharpness, correlation and the shares of matches that
     agree; the error of a right map grows with what the local correlation leaves unexplained.
     """
-    odds = sum(weight * sign for weight, sign in zip(constants.lost_odds, signs(evidence), strict=True))
+    odds = _weighed(constants.lost_odds, lost_signs(evidence))
     lost = 1 / (1 + math.exp(-max(-50.0, min(odds, 50.0))))
-    right = math.exp(constants.right_log_mm[0] + constants.right_log_mm[1] * math.log(unexplained(evidence)))
+    right = math.exp(_weighed(constants.right_log_mm, right_signs(evidence)))
     low = constants.right_band[0] * right if lost < 1 - CERTAIN else LOST_BAND_MM[0]
     high = constants.right_band[1] * right if lost < CERTAIN else LOST_BAND_MM[1]
     return (1 - lost) * right + lost * LOST_MM, (low, high)
+
+
+def _weighed(weights: Sequence[float], signs: Sequence[float]) -> float:
+    return sum(weight * sign for weight, sign in zip(weights, signs, strict=True))
 
 
 def assess(evidence: Evidence, constants: Constants = SHIPPED) -> Verdict:
@@ -151,7 +155,7 @@ def assess(evidence: Evidence, constants: Constants = SHIPPED) -> Verdict:
     if evidence.inliers < 40:
         reasons.append(f"Only {evidence.inliers} matches agree with the rigid map; 40 are needed.")
     if evidence.spread_mm < 12:
-        reasons.append("The matches that agree lie along a line or in one place, so the rotation is not fixed.")
+        reasons.append("What fixes the map lies along a line or in one place, so the rotation is not fixed.")
     if evidence.shared < 0.25:
         share = f"{100 * evidence.shared:.0f} %"
         reasons.append(f"Only {share} of the smaller scan's field lies inside the larger one's; 25 % are needed.")

@@ -6,6 +6,8 @@ TG-132 gives the largest voxel dimension, about 2 to 3 mm, as a guide for target
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,7 @@ def quality_record(registration: Registration) -> dict:
         ``cycle_error_mm``: median over the matches that agree: asked in one scan, answered, asked back.
         ``halves_mm``, ``halves_deg``: between the maps that either half of those matches gives, over the common field.
         ``matches_mm``, ``matches_deg``: between the map handed out and the one that those matches alone give.
+        ``bending_mm``: mean distance between where small patches of the body fit best and where the map puts them.
         ``worst_landmark_mm``: largest landmark error.
     """
     matches, fit = registration.matches, registration.fixed_to_moving
@@ -35,6 +38,7 @@ def quality_record(registration: Registration) -> dict:
         "halves_deg": None,
         "matches_mm": None,
         "matches_deg": None,
+        "bending_mm": _bending(registration),
         "worst_landmark_mm": _worst_landmark(registration),
     }
     points = common_points(registration)
@@ -68,6 +72,11 @@ def _apart(a: RigidTransform, b: RigidTransform, points_mm: Tensor) -> tuple[flo
 
 def _largest_voxel(volume: object) -> float:
     return max(float(step) for step in volume.meta.get("original_spacing", spacing_of(volume.affine)))
+
+
+def _bending(registration: Registration) -> float | None:
+    bending = registration.verdict.evidence.get("bending_mm", math.inf)
+    return bending if math.isfinite(bending) else None
 
 
 def _worst_landmark(registration: Registration) -> float | None:

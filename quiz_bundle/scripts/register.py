@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,15 +14,16 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from torch import Tensor
 
-from .assess import assess, gather, no_fit
-from .geometry import inside, mm_to_ijk, spacing_of
+from .agreement import correlation, local_correlation, sharpness
+from .assess import assess, gather, no_fit, second_spread
+from .geometry import inside, mm_to_ijk
 from .landmarks import PairedLandmarks, read_landmarks, read_points
 from .matcher import Matcher
 from .metrics import landmark_report
 from .network import QuizNet
 from .options import as_bool, as_choice, as_integer, as_uid
 from .queries import LEAST_CONFIDENCE, ask, select
-from .refine import correlation, local_correlation, refine_rigid, sharpness
+from .refine import bend
 from .result import Answers, Registration
 from .resume import load_weights, weights_sha256
 from .rigid import RigidTransform, fit_translation, polish
@@ -29,7 +31,8 @@ from .search import Fit, SearchSettings, mark_inliers, search, smaller_is_fixed,
 from .volumes import load_volume, standardise
 from .zoom import common_region, tiles
 
-PATCHES = 1500  # of the last step of refinement, and of the verdict
+PATCHES = 1500  # of the bend that refines, and of the verdict
+BENT_PATCHES, BENT_STEPS = 500, 10  # of the bend that judges
 BUNDLE = Path(__file__).resolve().parents[1]
 
 
@@ -210,16 +213,14 @@ def conclude(
     else:
         flip = smaller_is_fixed(*pair)  # what is compared are points of the smaller scan, as ``search`` does
         points = ask(pair[0 if flip else 1], options.compare_points, generator)
-        if options.refine and options.transform == "rigid":
+        refined = options.refine and options.transform == "rigid" and not found.believed
+        if refined:
             with watch.stage("refine"):
                 transform = refine(found, pair, points, region)
         with watch.stage("assess"):
             limit = options.search.threshold * found.spacing
             found = replace(found, matches=mark_inliers(found.matches, transform, limit))
-            there, scans = (transform.inverse(), pair[::-1]) if flip else (transform, pair)
-            local = local_correlation(there, *scans, points[:PATCHES])
-            agreement = local, correlation(there, *scans, points), sharpness(there, *scans, points, local)
-            verdict = assess(gather(transform, found, fixed, moving, *agreement))
+            verdict = assess(gather(transform, found, fixed, moving, **agreement(transform, found, pair, points, refined)))
     marks = case.get("landmarks")
     answers = None
     if case.get("queries") is not None:
@@ -269,7 +270,7 @@ def final_fit(found: Fit, options: Options, fixed_region: MetaTensor | None) -> 
 
 
 def refine(found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, fixed_region: MetaTensor | None) -> RigidTransform:
-    """Refine a fit by intensities, unless its matches are believed before them.
+    """Refine a fit by intensities.
 
     Args:
         found: the fit to start from.
@@ -277,16 +278,41 @@ def refine(found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, fixed_regi
         points_mm: (N, 3) body points of the smaller scan, RAS mm.
         fixed_region: mask on the fixed scan; points inside it count.
     """
-    if found.believed:
-        return found.transform
     if flip := smaller_is_fixed(*pair):
         found, pair = swapped(found), pair[::-1]
     region = None
     if fixed_region is not None:
         region = in_region(points_mm if flip else found.start.inverse()(points_mm), fixed_region)
-    finest = float(spacing_of(pair[0].affine)[0])  # the trials have been to the coarser one
-    refined, _ = refine_rigid(found.start, *pair, points_mm, levels=(finest,), patches=PATCHES, region=region)
+    bent = bend(found.start, *pair, (points_mm if region is None else points_mm[region])[:PATCHES])
+    refined = found.start if bent is None else bent.rigid()
     return refined.inverse() if flip else refined
+
+
+def agreement(
+    transform: RigidTransform, found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, refined: bool
+) -> dict[str, float]:
+    """What the intensities say of a map, and how far what fixes it spreads; fields of ``Evidence`` by their names.
+
+    Args:
+        transform: fixed to moving, RAS mm.
+        found: the fit, inliers of the map marked.
+        pair: the standardised volumes, fixed and moving.
+        points_mm: (N, 3) body points of the smaller scan, RAS mm.
+        refined: whether intensities fix the map; if not, the inliers do.
+    """
+    there, scans = (transform.inverse(), pair[::-1]) if smaller_is_fixed(*pair) else (transform, pair)
+    local = local_correlation(there, *scans, points_mm[:PATCHES])
+    bent = bend(there, *scans, points_mm[:BENT_PATCHES], BENT_STEPS)
+    held = found.matches.fixed_mm[found.matches.inlier]
+    if refined and bent is not None:
+        held = bent.moving_mm[bent.weights >= 0.5]
+    return {
+        "spread_mm": second_spread(held),
+        "local_correlation": local,
+        "correlation": correlation(there, *scans, points_mm),
+        "sharpness": sharpness(there, *scans, points_mm, local),
+        "bending_mm": math.inf if bent is None else bent.residual_mm(there),
+    }
 
 
 def in_region(points_mm: Tensor, region: MetaTensor) -> Tensor:

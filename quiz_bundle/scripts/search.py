@@ -9,11 +9,12 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from .agreement import local_correlation
 from .geometry import inside
 from .matcher import Matcher
 from .network import QuizNet
 from .queries import ask, believable, join, no_matches, select
-from .refine import local_correlation, refine_rigid
+from .refine import climb
 from .result import Matches
 from .rigid import RigidTransform, consensus, fit_rigid, fit_robust, polish, residual_mm
 from .sweep import sweep
@@ -299,14 +300,13 @@ def overruled(
 def trial(
     transform: RigidTransform, pair: Sequence[MetaTensor], points_mm: Tensor, settings: SearchSettings
 ) -> tuple[RigidTransform, float]:
-    """A map after a short refinement on the coarse pair, and the correlation within small patches that it reaches.
+    """A map after a short climb on the coarse pair, and the correlation within small patches that it reaches.
 
     The correlation over the whole body has the wider slopes to climb, but bone on bone and skin on skin satisfy it in many
     places; patch by patch only the right place does.
     """
-    levels = (settings.coarse_spacing,)
-    refined, _ = refine_rigid(transform, *pair, points_mm, levels=levels, steps=settings.trial_steps)
-    return refined, local_correlation(refined, *pair, points_mm[: settings.trial_patches])
+    better, _ = climb(transform, *pair, points_mm, settings.trial_steps)
+    return better, local_correlation(better, *pair, points_mm[: settings.trial_patches])
 
 
 def fit_near(fit: Fit, place: RigidTransform, settings: SearchSettings) -> Fit:

@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from .geometry import centre_mm, ijk_to_mm
-from .refine import refine_rigid
+from .refine import climb
 from .rigid import RigidTransform
 from .volumes import body_mask, resample, standard_grid
 
@@ -49,9 +49,6 @@ def sweep(
     starts = starts[:: max(1, -(-len(starts) // most))]
     middle = centre_mm(pair[1].affine, pair[1].shape[1:])
     eye = torch.eye(3, dtype=torch.float64)
-    tried = [
-        refine_rigid(RigidTransform.from_parts(eye, middle - start), *small, points_mm, levels=(spacing,), steps=4)
-        for start in starts
-    ]
+    tried = [climb(RigidTransform.from_parts(eye, middle - start), *small, points_mm, steps=4) for start in starts]
     tried.sort(key=lambda trial: -trial[1])
     return [transform for transform, _ in tried[:keep]]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..assess import Constants, Evidence, assess, signs, unexplained
+from ..assess import Constants, Evidence, assess, lost_signs, right_signs
 from ..benchmark.trust import Trust, trust
 
 LOST_OVER_MM, LOST_OVER_BEST = 20.0, 1.5  # a map is lost if its TRE exceeds both: mm, and times the best rigid map's
@@ -45,18 +45,22 @@ class Judged:
 
 
 def fit_constants(cases: Sequence[Judged]) -> Constants:
-    """Fit the chance to be lost (logistic regression), and the error of a map that is not (a line in logarithms)."""
-    lost_odds = _logistic(_features(cases), torch.tensor([case.lost for case in cases], dtype=torch.float64))
+    """Fit the chance to be lost (logistic regression), and the error of a map that is not (least squares)."""
+    lost_odds = _logistic(_table(map(lost_signs, _evidence(cases))), torch.tensor([case.lost for case in cases]).double())
     right = [case for case in cases if not case.lost]
     error = torch.tensor([case.tre_mm for case in right], dtype=torch.float64).log()
-    left = torch.tensor([unexplained(case.evidence) for case in right], dtype=torch.float64).log()
-    line = torch.linalg.lstsq(torch.stack([torch.ones_like(left), left], 1), error[:, None]).solution[:, 0]
-    band = (error - line[0] - line[1] * left).quantile(torch.tensor(BAND, dtype=torch.float64)).exp()
+    signs = _table(map(right_signs, _evidence(right)))
+    line = torch.linalg.lstsq(signs, error[:, None]).solution[:, 0]
+    band = (error - signs @ line).quantile(torch.tensor(BAND, dtype=torch.float64)).exp()
     return Constants(tuple(lost_odds.tolist()), tuple(line.tolist()), tuple(band.tolist()))
 
 
-def _features(cases: Sequence[Judged]) -> Tensor:
-    return torch.tensor([signs(case.evidence) for case in cases], dtype=torch.float64)
+def _evidence(cases: Sequence[Judged]) -> list[Evidence]:
+    return [case.evidence for case in cases]
+
+
+def _table(rows: Iterable[Sequence[float]]) -> Tensor:
+    return torch.tensor(list(rows), dtype=torch.float64)
 
 
 def _logistic(features: Tensor, positive: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ ADVICE = (
     ),
     (
         r"along a line|in one place",
-        "Look at the map of matches: they cover too little of the body. A moving scan with a larger field, or without "
+        "What could be compared covers too little of the body: see the map of matches. A moving scan with a larger field, or without "
         "`fixed_region` if one was given, lets them spread.",
     ),
     (

@@ -175,6 +175,8 @@ def _checks(record: Mapping) -> str:
          "between the maps that each half alone gives, mean over the common field"),
         ("matches against this map", _both(checks, "matches"), checks["matches_mm"],
          "between this map and the one of the matches alone: what the refinement changed"),
+        ("bending of the body", number(checks["bending_mm"], 1, "mm"), checks["bending_mm"],
+         "how far small patches would still move on their own, on average: no rigid map follows that"),
     ]  # fmt: skip
     shown = [(name, value, _held(found, guide), note) for name, value, found, note in rows if found is not None]
     words = (

@@ -1,0 +1,65 @@
+"""How well two scans agree under a map: over the body, patch by patch, and when the map is shifted."""
+
+import pytest
+import torch
+from oracle import TRUTH, centred, pair, scan
+from scripts.agreement import correlation, local_correlation, sharpness
+from scripts.geometry import centre_mm, inside
+from scripts.queries import ask
+from scripts.rigid import RigidTransform
+from scripts.volumes import make_volume, standardise
+
+
+@pytest.fixture(scope="module", params=["moving", "fixed"])
+def scans(request):
+    """A standardised pair at 4 mm with either scan the smaller one, and points of the moving body."""
+    fixed, moving = (standardise(volume, 4.0) for volume in pair(small=request.param))
+    return fixed, moving, ask(moving, 6000, torch.Generator().manual_seed(0))
+
+
+def off(moving, turn=(0, 0, 0), shift=(0, 0, 25)):
+    """The truth followed by a turn in degrees about the moving volume's middle and a shift in mm."""
+    return RigidTransform.about(turn, shift, centre_mm(moving.affine, moving.shape[1:])) @ TRUTH
+
+
+def test_correlation():
+    shape = (40, 34, 44)
+    fixed = standardise(scan(centred("RAS", shape, 6.0), shape), 6.0)
+    points = ask(fixed, 3000, torch.Generator().manual_seed(0))
+    same = RigidTransform.identity()
+    assert correlation(same, fixed, fixed, points) == pytest.approx(1.0, abs=1e-4)
+    assert correlation(RigidTransform.about([0, 0, 0], [15, 0, 0], [0, 0, 0]), fixed, fixed, points) < 0.8
+    far = RigidTransform.about([0, 0, 0], [1000, 0, 0], [0, 0, 0])
+    assert correlation(far, fixed, fixed, points) == -1.0
+
+
+def test_shading_spoils_the_correlation_of_the_body_and_hardly_that_of_its_patches(scans):
+    """A ramp of a third of the window across the moving scan, as a cone beam may have."""
+    fixed, moving, points = scans
+    middles = points[:500]
+    ramp = torch.linspace(0, 1 / 3, moving.shape[1])[:, None, None]
+    shaded = make_volume(moving.as_tensor() + ramp, moving.affine)
+    assert local_correlation(TRUTH, fixed, moving, middles) > 0.95
+    whole = [correlation(TRUTH, fixed, volume, points) for volume in (moving, shaded)]
+    patches = [local_correlation(TRUTH, fixed, volume, middles) for volume in (moving, shaded)]
+    assert patches[0] - patches[1] < 0.5 * (whole[0] - whole[1])
+    beside = off(moving)
+    assert local_correlation(beside, fixed, moving, middles) < 0.6
+
+
+def test_a_corner_alone_proves_nothing(scans):
+    fixed, moving, points = scans
+    away = off(moving, shift=(1000, 0, 0))
+    assert local_correlation(away, fixed, moving, points[:500]) == -1.0
+    assert local_correlation(TRUTH, fixed, moving, points[:0]) == -1.0
+    outside = (~inside(TRUTH.inverse()(points), fixed.affine, fixed.shape[1:])).nonzero()[:300, 0]
+    if len(outside) == 300:  # the fixed scan is the smaller one
+        few = torch.cat([points[outside], TRUTH(torch.zeros(60, 3))])
+        assert local_correlation(TRUTH, fixed, moving, few) == -1.0
+
+
+def test_a_right_map_is_sharper_than_one_beside_it(scans):
+    fixed, moving, points = scans
+    for transform, least, most in ((TRUTH, 0.05, 0.2), (off(moving), -0.2, 0.05)):
+        reached = local_correlation(transform, fixed, moving, points[:500])
+        assert least < sharpness(transform, fixed, moving, points, reached) < most
