@@ -19,7 +19,7 @@ from .geometry import apply_affine, grid_from_mm, sample
 from .rigid import RigidTransform, fit_rigid, residual_mm, rotation_matrix
 from .similarity import global_ncc
 
-LEAST_POINTS = 100  # compared points below which nothing is said
+LEAST_POINTS, LEAST_PATCHES = 100, 30  # below which nothing is said
 KNOT_MM = 40.0  # between the knots of a bend, and the width (standard deviation) of what each of them moves
 USUAL_MM = 3.0  # displacement that costs little
 STIFFNESS = 0.01  # correlation that the mean square of a bend costs, per ``USUAL_MM`` squared
@@ -107,9 +107,9 @@ def bend(start: RigidTransform, fixed: MetaTensor, moving: MetaTensor, middles_m
         steps: L-BFGS iterations.
 
     Returns:
-        Where the patches lie; None where less than 100 points of them lie in both fields.
+        Where the patches lie; None where less than 30 of them lie in both fields.
     """
-    if len(middles_mm) == 0:
+    if len(middles_mm) < LEAST_PATCHES:
         return None
     groups = patches_at(middles_mm)
     compare = _Comparison(fixed, moving, groups)
@@ -129,7 +129,7 @@ def bend(start: RigidTransform, fixed: MetaTensor, moving: MetaTensor, middles_m
         return STIFFNESS * parameters.square().sum() / len(parameters) - agreement()[0]
 
     with torch.no_grad():
-        if agreement()[1].sum() * groups.shape[1] < LEAST_POINTS:
+        if agreement()[1].sum() < LEAST_PATCHES:
             return None
     _minimise(loss, parameters, steps)
     with torch.no_grad():

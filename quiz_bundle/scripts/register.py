@@ -220,7 +220,8 @@ def conclude(
         with watch.stage("assess"):
             limit = options.search.threshold * found.spacing
             found = replace(found, matches=mark_inliers(found.matches, transform, limit))
-            verdict = assess(gather(transform, found, fixed, moving, **agreement(transform, found, pair, points, refined)))
+            by_body = refined and region is None
+            verdict = assess(gather(transform, found, fixed, moving, **agreement(transform, found, pair, points, by_body)))
     marks = case.get("landmarks")
     answers = None
     if case.get("queries") is not None:
@@ -270,7 +271,7 @@ def final_fit(found: Fit, options: Options, fixed_region: MetaTensor | None) -> 
 
 
 def refine(found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, fixed_region: MetaTensor | None) -> RigidTransform:
-    """Refine a fit by intensities.
+    """Refine a fit by intensities; where too little of the body is left to compare, it stays as it is.
 
     Args:
         found: the fit to start from.
@@ -284,12 +285,15 @@ def refine(found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, fixed_regi
     if fixed_region is not None:
         region = in_region(points_mm if flip else found.start.inverse()(points_mm), fixed_region)
     bent = bend(found.start, *pair, (points_mm if region is None else points_mm[region])[:PATCHES])
-    refined = found.start if bent is None else bent.rigid()
+    try:
+        refined = found.start if bent is None else bent.rigid()
+    except ValueError:  # the region is a line
+        refined = found.start
     return refined.inverse() if flip else refined
 
 
 def agreement(
-    transform: RigidTransform, found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, refined: bool
+    transform: RigidTransform, found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, by_body: bool
 ) -> dict[str, float]:
     """What the intensities say of a map, and how far what fixes it spreads; fields of ``Evidence`` by their names.
 
@@ -298,13 +302,13 @@ def agreement(
         found: the fit, inliers of the map marked.
         pair: the standardised volumes, fixed and moving.
         points_mm: (N, 3) body points of the smaller scan, RAS mm.
-        refined: whether intensities fix the map; if not, the inliers do.
+        by_body: whether the intensities of the whole body fix the map; if not, the spread is that of the inliers.
     """
     there, scans = (transform.inverse(), pair[::-1]) if smaller_is_fixed(*pair) else (transform, pair)
     local = local_correlation(there, *scans, points_mm[:PATCHES])
     bent = bend(there, *scans, points_mm[:BENT_PATCHES], BENT_STEPS)
     held = found.matches.fixed_mm[found.matches.inlier]
-    if refined and bent is not None:
+    if by_body and bent is not None:
         held = bent.moving_mm[bent.weights >= 0.5]
     return {
         "spread_mm": second_spread(held),

@@ -13,8 +13,8 @@ ADVICE = (
     ),
     (
         r"along a line|in one place",
-        "What could be compared covers too little of the body: see the map of matches. A moving scan with a larger field, or without "
-        "`fixed_region` if one was given, lets them spread.",
+        "What could be compared covers too little of the body: see the map of matches. A moving scan with a larger field, "
+        "or a run without `fixed_region` if one was given, shows more of it.",
     ),
     (
         r"scan's field lies inside|too little of the body",
