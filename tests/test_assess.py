@@ -100,11 +100,11 @@ def test_bad_evidence_is_refused_in_sentences(good, change):
 
 
 def test_expected_error_by_hand(good):
-    """Odds of 1 at 1: half lost at 60 mm, half right at exp(0.8) 4^0.5 exp(-0.3 * 0.5) = 3.831 mm; the band open above."""
+    """Odds of 1 at 1: half lost at 45 mm, half right at exp(0.8) 4^0.5 exp(-0.3 * 0.5) = 3.831 mm; the band open above."""
     even = replace(good, bending_mm=4.0, sharpness=0.1, correlation=0.5, inlier_ratio=0.5, vote_share=0.0)
     constants = Constants((4.5, -2.0, -4.0, -1.0, -1.0), (0.8, 0.5, -0.3), (0.68, 1.5))
     expected, band = expected_tre(even, constants)  # 4.5 - 2 * 10 * 0.1 - 4 * 0.5 - 0.5 = 0
-    assert expected == pytest.approx((60 + 3.831) / 2, abs=0.01)
+    assert expected == pytest.approx((45 + 3.831) / 2, abs=0.01)
     assert band == pytest.approx((0.68 * 3.831, 400.0), abs=0.01)
 
 
