@@ -99,6 +99,18 @@ def test_bad_evidence_is_refused_in_sentences(good, change):
         assert "\n" not in reason
 
 
+@pytest.mark.parametrize("name", ["bending_mm", "correlation", "sharpness", "inlier_ratio", "vote_share"])
+def test_what_is_not_a_number_is_no_reason_to_trust(good, name):
+    verdict = assess(replace(good, **{name: math.nan}))
+    assert not verdict.accepted
+    assert verdict.reasons
+
+
+def test_too_little_to_bend_is_its_own_reason(good):
+    verdict = assess(replace(good, bending_mm=math.inf))
+    assert verdict.reasons == ["Too little of the body lies in both scans to compare them."]
+
+
 def test_expected_error_by_hand(good):
     """Odds of 1 at 1: half lost at 45 mm, half right at exp(0.8) 4^0.5 exp(-0.3 * 0.5) = 3.831 mm; the band open above."""
     even = replace(good, bending_mm=4.0, sharpness=0.1, correlation=0.5, inlier_ratio=0.5, vote_share=0.0)

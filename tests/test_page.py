@@ -154,7 +154,7 @@ def test_bending_is_shown_where_it_is_known(registration, bending, shown):
     registration.verdict.evidence["bending_mm"] = bending
     record = report_record(registration)
     assert record["checks"]["bending_mm"] == (None if shown is None else bending)
-    row = re.search("<td>bending of the body</td><td>([^<]*)</td>", plain_page(registration))
+    row = re.search("<td>bending of the body</td><td>([^<]*)</td><td>–</td>", plain_page(registration))
     assert (row.group(1) if row else None) == shown
 
 

@@ -1,5 +1,7 @@
 """Refinement by intensities finds a known map again, and the one in the middle where the body has bent."""
 
+import math
+
 import pytest
 import torch
 from oracle import HALF_AXES_MM, TRUTH, body_hu, centred, pair, worst_mm
@@ -37,6 +39,7 @@ def test_a_body_that_has_not_bent_stays_straight(scans, start):
     fixed, moving, points = scans
     bent = bend(off(moving, *start), fixed, moving, points[:1000], steps=30)
     assert worst_mm(bent.rigid()) < 2.5  # at corners far outside the small field
+    assert angle_deg(bent.rigid(), TRUTH) < (1.0 if any(start[0]) else 0.2)  # part of the start's turn stays
     assert bent.residual_mm(bent.rigid()) < 1.0  # a quarter of a voxel
     assert bent.correlation > 0.98
 
@@ -72,6 +75,7 @@ def test_residuals_of_a_bend_by_hand():
     away = torch.tensor([[0.0, 0, 0], [0, 0, 3], [6, 0, 0]], dtype=torch.float64)
     bent = Bend(at, at + away, torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64), 0.9)
     assert bent.residual_mm(RigidTransform.identity()) == pytest.approx(1.0)
+    assert Bend(at, at, 0 * bent.weights, 0.0).residual_mm(RigidTransform.identity()) == math.inf
 
 
 def test_nothing_to_hold_on_to(scans):

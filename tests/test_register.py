@@ -18,7 +18,7 @@ from scripts.landmarks import PairedLandmarks, read_points
 from scripts.network import QuizNet
 from scripts.page.figures import Pictures
 from scripts.queries import ask, no_matches
-from scripts.register import Options, Stopwatch, conclude, in_region, load_network, refine, register
+from scripts.register import Options, Stopwatch, agreement, conclude, in_region, load_network, refine, register
 from scripts.report import write_outputs
 from scripts.resume import weights_sha256
 from scripts.rigid import RigidTransform, angle_deg
@@ -179,6 +179,32 @@ def test_believed_matches_are_not_refined(network):
     for found, same in ((kept, True), (fit, False)):
         result = conclude(case, scans, found, network, quick(), Stopwatch())
         assert torch.equal(result.fixed_to_moving.matrix, off.matrix) == same
+
+
+@pytest.mark.parametrize("small", ["moving", "fixed"])
+def test_a_region_is_refined_by_its_own_intensities(small):
+    """From matches that put the region 6 mm and 4 degrees off, with either scan the smaller one."""
+    volumes = pair(small=small)
+    scans = [standardise(volume, 4.0) for volume in volumes]
+    points = ask(scans[0 if small == "fixed" else 1], 8000, torch.Generator().manual_seed(0))
+    voxels = ijk_to_mm(lattice_ijk(volumes[0].shape[1:]), volumes[0].affine)
+    mask = make_volume((voxels[:, 2] > 5).float().reshape(volumes[0].shape), volumes[0].affine)
+    off = RigidTransform.about([0, 4, 0], [0, 0, 6], [0, 0, 0]) @ TRUTH
+    refined = refine(Fit(off, off, no_matches(), no_matches(), 0, 4.0), scans, points, mask)
+    assert angle_deg(refined, TRUTH) < 0.5
+    assert worst_mm(refined) < 2.0
+
+
+def test_agreement_of_a_map():
+    """The spread is the body's where its intensities fix the map, and that of the inliers where they do not."""
+    scans = [standardise(volume, 6.0) for volume in pair()]
+    points = ask(scans[1], 3000, torch.Generator().manual_seed(0))
+    fit = Fit(TRUTH, TRUTH, no_matches(), no_matches(), 0, 6.0)
+    by_body, by_matches = (agreement(TRUTH, fit, scans, points, way) for way in (True, False))
+    assert by_body["spread_mm"] > 20 and by_matches["spread_mm"] == 0.0
+    assert by_body["bending_mm"] < 1.5 and by_body["correlation"] > 0.98
+    away = RigidTransform.about([0, 0, 0], [1000, 0, 0], [0, 0, 0]) @ TRUTH
+    assert agreement(away, fit, scans, points, True)["bending_mm"] == math.inf
 
 
 def test_in_region():

@@ -35,7 +35,7 @@ class Constants:
 # What they are worth is in docs/README.md under Trust.
 SHIPPED = Constants((9.749, -1.399, -12.56, -3.521, -2.549), (0.8836, 0.6563, -0.2872), (0.8332, 1.218))
 LOST_MM, LOST_BAND_MM = 45.0, (12.0, 400.0)  # what a lost registration counts, and what it is off by, roughly
-LEAST_BENDING_MM = 0.3  # below it, what the bend shows is noise
+BENDING_MM = 0.3, 45.0  # below, what the bend shows is noise; beyond, nothing follows from it
 CERTAIN = 0.05  # chance below which the other outcome is left out of the band
 WORST_MM = 10.0  # expected error that is still accepted
 VOTE_MM = 24.0  # a coarse match within this distance of the map votes for it: one coarse token
@@ -51,7 +51,7 @@ class Evidence:
         votes: coarse matches, found without any idea where to look, that agree with the map.
         vote_share: their share of the coarse matches that passed the filters.
         spread_mm: second largest standard deviation of the places that fix the map (patches of the body, or inliers where
-            intensities have no say): places on a line fix no turn.
+            its intensities did not, or only those of a region): places on a line fix no turn.
         local_correlation: of the intensities under the map within small patches, [-1, 1].
         correlation: of the intensities over the whole body, [-1, 1].
         sharpness: by how much shifting the map a little lowers the local correlation.
@@ -127,17 +127,19 @@ def lost_signs(evidence: Evidence) -> tuple[float, ...]:
 
 def right_signs(evidence: Evidence) -> tuple[float, ...]:
     """What the error of a map that is not lost follows: 1, log of how far the body has bent, share of agreeing matches."""
-    return 1.0, math.log(min(max(evidence.bending_mm, LEAST_BENDING_MM), LOST_MM)), evidence.inlier_ratio
+    least, most = BENDING_MM
+    return 1.0, math.log(min(max(evidence.bending_mm, least), most)), evidence.inlier_ratio
 
 
 def expected_tre(evidence: Evidence, constants: Constants = SHIPPED) -> tuple[float, tuple[float, float]]:
     """Expected TRE in mm and its 90 % band.
 
     A mixture of "right" and "lost". The chance to be lost falls with sharpness, correlation and the shares of matches that
-    agree; the error of a right map grows with what the local correlation leaves unexplained.
+    agree; the error of a right map grows with the bending and falls with the share of matches. Odds that are not a number
+    are those of a lost map.
     """
     odds = _weighed(constants.lost_odds, lost_signs(evidence))
-    lost = 1 / (1 + math.exp(-max(-50.0, min(odds, 50.0))))
+    lost = 1.0 if math.isnan(odds) else 1 / (1 + math.exp(-max(-50.0, min(odds, 50.0))))
     right = math.exp(_weighed(constants.right_log_mm, right_signs(evidence)))
     low = constants.right_band[0] * right if lost < 1 - CERTAIN else LOST_BAND_MM[0]
     high = constants.right_band[1] * right if lost < CERTAIN else LOST_BAND_MM[1]
@@ -159,15 +161,16 @@ def assess(evidence: Evidence, constants: Constants = SHIPPED) -> Verdict:
     if evidence.shared < 0.25:
         share = f"{100 * evidence.shared:.0f} %"
         reasons.append(f"Only {share} of the smaller scan's field lies inside the larger one's; 25 % are needed.")
-    if evidence.local_correlation == -1.0:
+    if evidence.local_correlation == -1.0 or math.isinf(evidence.bending_mm):
         reasons.append("Too little of the body lies in both scans to compare them.")
-    elif expected > WORST_MM:
+    elif not expected <= WORST_MM:  # NaN is no reason to trust
         close, free = (f"{100 * share:.0f} %" for share in (evidence.inlier_ratio, evidence.vote_share))
         reasons.append(
             f"The place is doubtful: the intensities correlate with {evidence.local_correlation:.2f} patch by patch and "
             f"{evidence.correlation:.2f} over the body, a shift by {SHIFT_MM:.0f} mm takes {evidence.sharpness:.2f} off the "
-            f"former, {close} of the matches agree, and {free} of those found without a starting place; the "
-            f"expected error is {expected:.0f} mm, more than {WORST_MM:.0f} mm is not accepted."
+            f"former, {close} of the matches agree, and {free} of those found without a starting place, and patches that "
+            f"may move on their own end {evidence.bending_mm:.1f} mm from the map; the expected error is {expected:.0f} mm, "
+            f"more than {WORST_MM:.0f} mm is not accepted."
         )
     return Verdict(not reasons, reasons, expected, band, evidence.overlap, asdict(evidence))
 

@@ -7,6 +7,7 @@ that in the least-squares sense gives each part of the body the same say.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,7 +50,9 @@ class Bend:
         return RigidTransform(fit_rigid(self.fixed_mm, self.moving_mm, self.weights))
 
     def residual_mm(self, transform: RigidTransform) -> float:
-        """Mean distance in mm of the patches from where a fixed-to-moving map puts them."""
+        """Mean distance in mm of the patches from where a fixed-to-moving map puts them; infinite if none lies in both."""
+        if not self.weights.any():
+            return math.inf
         distances = residual_mm(transform, self.fixed_mm, self.moving_mm)
         return float((distances * self.weights).sum() / self.weights.sum())
 
@@ -98,16 +101,17 @@ def climb(
 def bend(start: RigidTransform, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor, steps: int = 25) -> Bend | None:
     """Let small patches of the moving body move with a smooth field to where the scans correlate best in each, by L-BFGS.
 
-    The field is a sum of Gaussians on a lattice of knots; their squares cost little, so what no patch can tell stays.
+    The field is a sum of Gaussians on a lattice of knots; their squares cost little. What no patch can tell stays where the
+    start has it, part of a turn too: begin at a map that has climbed.
 
     Args:
-        start: fixed to moving, RAS mm, right to within about a patch (16 mm).
+        start: fixed to moving, RAS mm, right to within half a patch (8 mm).
         fixed, moving: standardised volumes (1, I, J, K), values in [0, 1].
         middles_mm: (P, 3) middles of the patches, RAS mm in the moving volume.
         steps: L-BFGS iterations.
 
     Returns:
-        Where the patches lie; None where less than 30 of them lie in both fields.
+        Where the patches lie; None where their shares in both fields add up to less than 30.
     """
     if len(middles_mm) < LEAST_PATCHES:
         return None
@@ -169,7 +173,11 @@ class _Comparison:
 def _knots(points_mm: Tensor) -> Tensor:
     """How far each knot of a lattice over the points (P, 3) moves each of them: (P, K), of mean square sum 1, float32."""
     low, high = points_mm.min(0).values.tolist(), points_mm.max(0).values.tolist()
-    axes = [torch.arange(a, b + KNOT_MM, KNOT_MM, dtype=points_mm.dtype) for a, b in zip(low, high, strict=True)]
+    counts = [math.ceil((b - a) / KNOT_MM) for a, b in zip(low, high, strict=True)]
+    axes = [
+        (a + b) / 2 + KNOT_MM * (torch.arange(n + 1, dtype=points_mm.dtype) - n / 2)
+        for a, b, n in zip(low, high, counts, strict=True)
+    ]
     reach = torch.exp(-0.5 * (torch.cdist(points_mm, torch.cartesian_prod(*axes)) / KNOT_MM).square())
     return (reach / reach.square().sum(1).mean().sqrt()).float()
 

@@ -23,7 +23,7 @@ from .metrics import landmark_report
 from .network import QuizNet
 from .options import as_bool, as_choice, as_integer, as_uid
 from .queries import LEAST_CONFIDENCE, ask, select
-from .refine import bend
+from .refine import bend, climb
 from .result import Answers, Registration
 from .resume import load_weights, weights_sha256
 from .rigid import RigidTransform, fit_translation, polish
@@ -42,7 +42,7 @@ class Options:
 
     Attributes:
         transform: "rigid" or "translation" (the paper's mean displacement).
-        refine: move the fitted map to where the intensities agree.
+        refine: let the body bend to where the intensities agree and take the nearest rigid map.
         seed: of all draws.
         amp: bfloat16 in the network.
         compare_points: body points at which intensities are compared.
@@ -281,14 +281,12 @@ def refine(found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, fixed_regi
     """
     if flip := smaller_is_fixed(*pair):
         found, pair = swapped(found), pair[::-1]
-    region = None
-    if fixed_region is not None:
-        region = in_region(points_mm if flip else found.start.inverse()(points_mm), fixed_region)
-    bent = bend(found.start, *pair, (points_mm if region is None else points_mm[region])[:PATCHES])
-    try:
-        refined = found.start if bent is None else bent.rigid()
-    except ValueError:  # the region is a line
-        refined = found.start
+    start = found.start
+    if fixed_region is not None:  # its matches alone made the start; the search has climbed from everywhere else
+        points_mm = points_mm[in_region(points_mm if flip else start.inverse()(points_mm), fixed_region)]
+        start, _ = climb(start, *pair, points_mm)
+    bent = bend(start, *pair, points_mm[:PATCHES])
+    refined = start if bent is None or not bent.weights.any() else bent.rigid()
     return refined.inverse() if flip else refined
 
 
@@ -309,7 +307,7 @@ def agreement(
     bent = bend(there, *scans, points_mm[:BENT_PATCHES], BENT_STEPS)
     held = found.matches.fixed_mm[found.matches.inlier]
     if by_body and bent is not None:
-        held = bent.moving_mm[bent.weights >= 0.5]
+        held = bent.moving_mm[bent.weights > 0]
     return {
         "spread_mm": second_spread(held),
         "local_correlation": local,
