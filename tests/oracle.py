@@ -60,6 +60,11 @@ def pair(fixed: str = "RAS", moving: str = "oblique", small: str = "moving", tru
     )
 
 
+def off(moving, turn=(0, 0, 0), shift=(0, 0, 25)):
+    """The truth followed by a turn in degrees about the moving volume's middle and a shift in mm."""
+    return RigidTransform.about(turn, shift, centre_mm(moving.affine, moving.shape[1:])) @ TRUTH
+
+
 def oracle(truth: RigidTransform = TRUTH, noise_mm: float = 1.0, outliers: float = 0.3, seed: int = 0) -> type[Matcher]:
     """A matcher that answers from the truth plus noise; a share of its answers is anywhere, half of them confidently."""
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from oracle import TRUTH, centred, pair, scan
+from oracle import TRUTH, centred, off, pair, scan
 from scripts.agreement import correlation, local_correlation, sharpness
-from scripts.geometry import centre_mm, inside
+from scripts.geometry import inside
 from scripts.queries import ask
 from scripts.rigid import RigidTransform
 from scripts.volumes import make_volume, standardise
@@ -15,11 +15,6 @@ def scans(request):
     """A standardised pair at 4 mm with either scan the smaller one, and points of the moving body."""
     fixed, moving = (standardise(volume, 4.0) for volume in pair(small=request.param))
     return fixed, moving, ask(moving, 6000, torch.Generator().manual_seed(0))
-
-
-def off(moving, turn=(0, 0, 0), shift=(0, 0, 25)):
-    """The truth followed by a turn in degrees about the moving volume's middle and a shift in mm."""
-    return RigidTransform.about(turn, shift, centre_mm(moving.affine, moving.shape[1:])) @ TRUTH
 
 
 def test_correlation():

@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 from oracle import TRUTH, centred, pair, scan
-from scripts.assess import Constants, assess, expected_tre, gather, no_fit, overlap_fraction, second_spread
-from scripts.queries import no_matches, select
+from scripts.assess import Constants, assess, compare, expected_tre, gather, no_fit, overlap_fraction, second_spread
+from scripts.queries import ask, no_matches, select
 from scripts.result import Matches
 from scripts.rigid import RigidTransform
 from scripts.search import Fit
+from scripts.volumes import standardise
 
 AGREEMENT = {"spread_mm": 40.0, "local_correlation": 0.85, "correlation": 0.95, "sharpness": 0.25, "bending_mm": 3.0}
 
@@ -50,6 +51,18 @@ def test_spread_by_hand():
     assert second_spread(points) == pytest.approx(10 / 3)
     assert second_spread(torch.arange(9.0).reshape(3, 3)) == pytest.approx(0.0, abs=1e-6)
     assert second_spread(points[:2]) == 0.0
+
+
+def test_intensities_of_a_map(scans):
+    """The spread is the body's where its intensities fix the map, and that of the inliers where they do not."""
+    scans = [standardise(volume, 6.0) for volume in scans]
+    points = ask(scans[1], 3000, torch.Generator().manual_seed(0))
+    fit = Fit(TRUTH, TRUTH, no_matches(), no_matches(), 0, 6.0)
+    by_body, by_matches = (compare(TRUTH, fit, scans, points, way) for way in (True, False))
+    assert by_body["spread_mm"] > 20 and by_matches["spread_mm"] == 0.0
+    assert by_body["bending_mm"] < 1.5 and by_body["correlation"] > 0.98
+    away = RigidTransform.about([0, 0, 0], [1000, 0, 0], [0, 0, 0]) @ TRUTH
+    assert compare(away, fit, scans, points, True)["bending_mm"] == math.inf
 
 
 def test_overlap():

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from oracle import HALF_AXES_MM, TRUTH, body_hu, centred, pair, worst_mm
+from oracle import HALF_AXES_MM, TRUTH, body_hu, centred, off, pair, worst_mm
 from scripts.agreement import local_correlation
 from scripts.geometry import centre_mm, ijk_to_mm, lattice_ijk
 from scripts.queries import ask
@@ -18,11 +18,6 @@ def scans(request):
     """A standardised pair at 4 mm with either scan the smaller one, and points of the moving body."""
     fixed, moving = (standardise(volume, 4.0) for volume in pair(small=request.param))
     return fixed, moving, ask(moving, 6000, torch.Generator().manual_seed(0))
-
-
-def off(moving, turn, shift):
-    """The truth followed by a turn in degrees about the moving volume's middle and a shift in mm."""
-    return RigidTransform.about(turn, shift, centre_mm(moving.affine, moving.shape[1:])) @ TRUTH
 
 
 @pytest.mark.parametrize("start", [([4, -3, 5], [8, 10, -9]), ([0, 0, 0], [0, 0, 0]), ([-6, 0, 2], [0, -12, 4])])

@@ -18,7 +18,7 @@ from scripts.landmarks import PairedLandmarks, read_points
 from scripts.network import QuizNet
 from scripts.page.figures import Pictures
 from scripts.queries import ask, no_matches
-from scripts.register import Options, Stopwatch, agreement, conclude, in_region, load_network, refine, register
+from scripts.register import Options, Stopwatch, conclude, in_region, load_network, refine, register
 from scripts.report import write_outputs
 from scripts.resume import weights_sha256
 from scripts.rigid import RigidTransform, angle_deg
@@ -193,18 +193,6 @@ def test_a_region_is_refined_by_its_own_intensities(small):
     refined = refine(Fit(off, off, no_matches(), no_matches(), 0, 4.0), scans, points, mask)
     assert angle_deg(refined, TRUTH) < 0.5
     assert worst_mm(refined) < 2.0
-
-
-def test_agreement_of_a_map():
-    """The spread is the body's where its intensities fix the map, and that of the inliers where they do not."""
-    scans = [standardise(volume, 6.0) for volume in pair()]
-    points = ask(scans[1], 3000, torch.Generator().manual_seed(0))
-    fit = Fit(TRUTH, TRUTH, no_matches(), no_matches(), 0, 6.0)
-    by_body, by_matches = (agreement(TRUTH, fit, scans, points, way) for way in (True, False))
-    assert by_body["spread_mm"] > 20 and by_matches["spread_mm"] == 0.0
-    assert by_body["bending_mm"] < 1.5 and by_body["correlation"] > 0.98
-    away = RigidTransform.about([0, 0, 0], [1000, 0, 0], [0, 0, 0]) @ TRUTH
-    assert agreement(away, fit, scans, points, True)["bending_mm"] == math.inf
 
 
 def test_in_region():

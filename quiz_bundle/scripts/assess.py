@@ -10,11 +10,12 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from .agreement import SHIFT_MM
+from .agreement import SHIFT_MM, correlation, local_correlation, sharpness
 from .geometry import as_affine, field_lattice_mm, inside
+from .refine import bend
 from .result import Verdict
 from .rigid import RigidTransform, residual_mm
-from .search import Fit
+from .search import Fit, smaller_is_fixed
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ LOST_MM, LOST_BAND_MM = 45.0, (12.0, 400.0)  # what a lost registration counts, 
 BENDING_MM = 0.3, 45.0  # below, what the bend shows is noise; beyond, nothing follows from it
 CERTAIN = 0.05  # chance below which the other outcome is left out of the band
 WORST_MM = 10.0  # expected error that is still accepted
+PATCHES, BENT_PATCHES, BENT_STEPS = 1500, 500, 10  # compared; of the bend that judges, and its L-BFGS steps
 VOTE_MM = 24.0  # a coarse match within this distance of the map votes for it: one coarse token
 
 
@@ -92,7 +94,7 @@ def gather(
         transform: fixed to moving, the one to be judged.
         found: matches with the inliers of that map marked.
         fixed, moving: the scans, for their fields.
-        agreement: of the intensities and the spread, the fields of ``Evidence`` by their names.
+        agreement: what ``compare`` returns.
     """
     inlier, votes = found.matches.inlier, found.votes
     overlap = overlap_fraction(transform, fixed, moving)
@@ -106,6 +108,33 @@ def gather(
         overlap=overlap,
         shared=overlap if field_size(fixed) >= field_size(moving) else overlap_fraction(transform.inverse(), moving, fixed),
     )
+
+
+def compare(
+    transform: RigidTransform, found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, by_body: bool
+) -> dict[str, float]:
+    """What the intensities say of a map, and how far what fixes it spreads; fields of ``Evidence`` by their names.
+
+    Args:
+        transform: fixed to moving, RAS mm.
+        found: the fit, inliers of the map marked.
+        pair: the standardised volumes, fixed and moving.
+        points_mm: (N, 3) body points of the smaller scan, RAS mm.
+        by_body: whether the intensities of the whole body fix the map; if not, the spread is that of the inliers.
+    """
+    there, scans = (transform.inverse(), pair[::-1]) if smaller_is_fixed(*pair) else (transform, pair)
+    local = local_correlation(there, *scans, points_mm[:PATCHES])
+    bent = bend(there, *scans, points_mm[:BENT_PATCHES], BENT_STEPS)
+    held = found.matches.fixed_mm[found.matches.inlier]
+    if by_body and bent is not None:
+        held = bent.moving_mm[bent.weights > 0]
+    return {
+        "spread_mm": second_spread(held),
+        "local_correlation": local,
+        "correlation": correlation(there, *scans, points_mm),
+        "sharpness": sharpness(there, *scans, points_mm, local),
+        "bending_mm": math.inf if bent is None else bent.residual_mm(there),
+    }
 
 
 def field_size(volume: MetaTensor) -> float:

@@ -90,8 +90,9 @@ def climb(
             return parameters.sum() * 0 + 1
         return -ncc[0]
 
-    reached = -_minimise(loss, parameters, steps)
+    _minimise(loss, parameters, steps)
     with torch.no_grad():
+        reached = -float(loss())
         rotation = rotation_matrix((parameters[:3] * 10 / arm).double())
         shift = (parameters[3:] * 10).double()
     step = RigidTransform.from_parts(rotation, middle - rotation @ middle + shift)
@@ -118,7 +119,8 @@ def bend(start: RigidTransform, fixed: MetaTensor, moving: MetaTensor, middles_m
     groups = patches_at(middles_mm)
     compare = _Comparison(fixed, moving, groups)
     counts = contrast(compare.wanted)
-    at = start.inverse()(groups.reshape(-1, 3))
+    backward = start.inverse()
+    at = backward(groups.reshape(-1, 3))
     at_grid = apply_affine(compare.to_grid, at).float().reshape(groups.shape)
     reach, mm_to_grid = _knots(middles_mm), compare.to_grid[:3, :3].T.float() * USUAL_MM
     parameters = torch.zeros(reach.shape[1], 3, requires_grad=True)
@@ -139,7 +141,7 @@ def bend(start: RigidTransform, fixed: MetaTensor, moving: MetaTensor, middles_m
     with torch.no_grad():
         reached, seen = agreement()
         moved = (reach @ parameters).double() * USUAL_MM
-    return Bend(middles_mm, start.inverse()(middles_mm) + moved, seen.double(), float(reached))
+    return Bend(middles_mm, backward(middles_mm) + moved, seen.double(), float(reached))
 
 
 class _Comparison:
@@ -182,8 +184,8 @@ def _knots(points_mm: Tensor) -> Tensor:
     return (reach / reach.square().sum(1).mean().sqrt()).float()
 
 
-def _minimise(loss: Callable[[], Tensor], parameters: Tensor, steps: int) -> float:
-    """L-BFGS on parameters in place; the loss it ends at."""
+def _minimise(loss: Callable[[], Tensor], parameters: Tensor, steps: int) -> None:
+    """L-BFGS on parameters in place."""
     optimizer = torch.optim.LBFGS([parameters], lr=1.0, max_iter=steps, line_search_fn="strong_wolfe", tolerance_change=1e-6)
 
     def closure() -> Tensor:
@@ -193,5 +195,3 @@ def _minimise(loss: Callable[[], Tensor], parameters: Tensor, steps: int) -> flo
         return value
 
     optimizer.step(closure)
-    with torch.no_grad():
-        return float(loss())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,8 +13,7 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from torch import Tensor
 
-from .agreement import correlation, local_correlation, sharpness
-from .assess import assess, gather, no_fit, second_spread
+from .assess import assess, compare, gather, no_fit
 from .geometry import inside, mm_to_ijk
 from .landmarks import PairedLandmarks, read_landmarks, read_points
 from .matcher import Matcher
@@ -31,8 +29,7 @@ from .search import Fit, SearchSettings, mark_inliers, search, smaller_is_fixed,
 from .volumes import load_volume, standardise
 from .zoom import common_region, tiles
 
-PATCHES = 1500  # of the bend that refines, and of the verdict
-BENT_PATCHES, BENT_STEPS = 500, 10  # of the bend that judges
+PATCHES = 1500  # of the bend that refines
 BUNDLE = Path(__file__).resolve().parents[1]
 
 
@@ -221,7 +218,7 @@ def conclude(
             limit = options.search.threshold * found.spacing
             found = replace(found, matches=mark_inliers(found.matches, transform, limit))
             by_body = refined and region is None
-            verdict = assess(gather(transform, found, fixed, moving, **agreement(transform, found, pair, points, by_body)))
+            verdict = assess(gather(transform, found, fixed, moving, **compare(transform, found, pair, points, by_body)))
     marks = case.get("landmarks")
     answers = None
     if case.get("queries") is not None:
@@ -288,33 +285,6 @@ def refine(found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, fixed_regi
     bent = bend(start, *pair, points_mm[:PATCHES])
     refined = start if bent is None or not bent.weights.any() else bent.rigid()
     return refined.inverse() if flip else refined
-
-
-def agreement(
-    transform: RigidTransform, found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, by_body: bool
-) -> dict[str, float]:
-    """What the intensities say of a map, and how far what fixes it spreads; fields of ``Evidence`` by their names.
-
-    Args:
-        transform: fixed to moving, RAS mm.
-        found: the fit, inliers of the map marked.
-        pair: the standardised volumes, fixed and moving.
-        points_mm: (N, 3) body points of the smaller scan, RAS mm.
-        by_body: whether the intensities of the whole body fix the map; if not, the spread is that of the inliers.
-    """
-    there, scans = (transform.inverse(), pair[::-1]) if smaller_is_fixed(*pair) else (transform, pair)
-    local = local_correlation(there, *scans, points_mm[:PATCHES])
-    bent = bend(there, *scans, points_mm[:BENT_PATCHES], BENT_STEPS)
-    held = found.matches.fixed_mm[found.matches.inlier]
-    if by_body and bent is not None:
-        held = bent.moving_mm[bent.weights > 0]
-    return {
-        "spread_mm": second_spread(held),
-        "local_correlation": local,
-        "correlation": correlation(there, *scans, points_mm),
-        "sharpness": sharpness(there, *scans, points_mm, local),
-        "bending_mm": math.inf if bent is None else bent.residual_mm(there),
-    }
 
 
 def in_region(points_mm: Tensor, region: MetaTensor) -> Tensor:

@@ -46,17 +46,15 @@ class Judged:
 
 def fit_constants(cases: Sequence[Judged]) -> Constants:
     """Fit the chance to be lost (logistic regression), and the error of a map that is not (least squares)."""
-    lost_odds = _logistic(_table(map(lost_signs, _evidence(cases))), torch.tensor([case.lost for case in cases]).double())
+    lost_odds = _logistic(
+        _table(lost_signs(case.evidence) for case in cases), torch.tensor([case.lost for case in cases]).double()
+    )
     right = [case for case in cases if not case.lost]
     error = torch.tensor([case.tre_mm for case in right], dtype=torch.float64).log()
-    signs = _table(map(right_signs, _evidence(right)))
+    signs = _table(right_signs(case.evidence) for case in right)
     line = torch.linalg.lstsq(signs, error[:, None]).solution[:, 0]
     band = (error - signs @ line).quantile(torch.tensor(BAND, dtype=torch.float64)).exp()
     return Constants(tuple(lost_odds.tolist()), tuple(line.tolist()), tuple(band.tolist()))
-
-
-def _evidence(cases: Sequence[Judged]) -> list[Evidence]:
-    return [case.evidence for case in cases]
 
 
 def _table(rows: Iterable[Sequence[float]]) -> Tensor:

@@ -15,7 +15,6 @@ from .viewer import Viewer
 from .views import checkerboard, closeups, matches, overlays, viewing
 
 MOST_ROWS = 24  # of a table; the files hold the rest
-BENDING = "bending of the body"  # what a body does, not how well it is registered
 COLUMNS = 4  # tables of landmarks beside each other
 
 
@@ -176,14 +175,11 @@ def _checks(record: Mapping) -> str:
          "between the maps that each half alone gives, mean over the common field"),
         ("matches against this map", _both(checks, "matches"), checks["matches_mm"],
          "between this map and the one of the matches alone: what the refinement changed"),
-        (BENDING, number(checks["bending_mm"], 1, "mm"), checks["bending_mm"],
-         "how far small patches would still move on their own, on average; not held against the guide"),
     ]  # fmt: skip
-    shown = [
-        (name, value, "–" if name == BENDING else _held(found, guide), note)
-        for name, value, found, note in rows
-        if found is not None
-    ]
+    shown = [(name, value, _held(found, guide), note) for name, value, found, note in rows if found is not None]
+    if (bending := checks["bending_mm"]) is not None:  # what the body does, not how well it is registered
+        note = "how far small patches would still move on their own, on average; not held against the guide"
+        shown.append(("bending of the body", number(bending, 1, "mm"), "–", note))
     words = (
         f"Guide: the largest voxel dimension of the two scans, {number(guide, 1, 'mm')}, as TG-132 advises for target "
         "errors and consistency. It does not decide on the verdict. The map is rigid, and the smaller scan is always "
