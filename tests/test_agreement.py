@@ -3,7 +3,7 @@
 import pytest
 import torch
 from oracle import TRUTH, centred, off, pair, scan
-from scripts.agreement import correlation, local_correlation, sharpness
+from scripts.agreement import Patches, correlation
 from scripts.geometry import inside
 from scripts.queries import ask
 from scripts.rigid import RigidTransform
@@ -34,19 +34,19 @@ def test_shading_spoils_the_correlation_of_the_body_and_hardly_that_of_its_patch
     middles = points[:500]
     ramp = torch.linspace(0, 1 / 3, moving.shape[1])[:, None, None]
     shaded = make_volume(moving.as_tensor() + ramp, moving.affine)
-    assert local_correlation(TRUTH, fixed, moving, middles) > 0.95
+    assert Patches(fixed, moving, middles).correlation(TRUTH) > 0.95
     whole = [correlation(TRUTH, fixed, volume, points) for volume in (moving, shaded)]
-    patches = [local_correlation(TRUTH, fixed, volume, middles) for volume in (moving, shaded)]
+    patches = [Patches(fixed, volume, middles).correlation(TRUTH) for volume in (moving, shaded)]
     assert patches[0] - patches[1] < 0.5 * (whole[0] - whole[1])
     beside = off(moving)
-    assert local_correlation(beside, fixed, moving, middles) < 0.6
+    assert Patches(fixed, moving, middles).correlation(beside) < 0.6
 
 
 def test_a_corner_alone_proves_nothing(scans):
     fixed, moving, points = scans
     away = off(moving, shift=(1000, 0, 0))
-    assert local_correlation(away, fixed, moving, points[:500]) == -1.0
-    assert local_correlation(TRUTH, fixed, moving, points[:0]) == -1.0
+    assert Patches(fixed, moving, points[:500]).correlation(away) == -1.0
+    assert Patches(fixed, moving, points[:0]).correlation(TRUTH) == -1.0
 
 
 @pytest.mark.parametrize("scans", ["fixed"], indirect=True)
@@ -56,11 +56,10 @@ def test_a_few_patches_in_both_fields_prove_nothing(scans):
     outside = (~inside(TRUTH.inverse()(points), fixed.affine, fixed.shape[1:])).nonzero()[:300, 0]
     few = torch.cat([points[outside], TRUTH(torch.zeros(60, 3))])
     assert len(few) == 360
-    assert local_correlation(TRUTH, fixed, moving, few) == -1.0
+    assert Patches(fixed, moving, few).correlation(TRUTH) == -1.0
 
 
 def test_a_right_map_is_sharper_than_one_beside_it(scans):
     fixed, moving, points = scans
     for transform, least, most in ((TRUTH, 0.05, 0.2), (off(moving), -0.2, 0.05)):
-        reached = local_correlation(transform, fixed, moving, points[:500])
-        assert least < sharpness(transform, fixed, moving, points, reached) < most
+        assert least < Patches(fixed, moving, points[:500]).sharpness(transform) < most

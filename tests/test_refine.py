@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from oracle import HALF_AXES_MM, TRUTH, body_hu, centred, off, pair, worst_mm
-from scripts.agreement import local_correlation
+from scripts.agreement import Patches
 from scripts.geometry import centre_mm, ijk_to_mm, lattice_ijk
 from scripts.queries import ask
 from scripts.refine import Bend, bend, climb
@@ -60,7 +60,7 @@ def test_a_bent_body_is_followed_and_its_nearest_rigid_map_handed_out():
     assert before > 2.5 and after < 0.6 * before
     best = RigidTransform(fit_rigid(true, middles))
     assert angle_deg(bent.rigid(), best) < 0.3 * angle_deg(RigidTransform.identity(), best)
-    straight = local_correlation(RigidTransform.identity(), fixed, moving, middles)
+    straight = Patches(fixed, moving, middles).correlation(RigidTransform.identity())
     assert 1 - bent.correlation < 0.2 * (1 - straight)
 
 

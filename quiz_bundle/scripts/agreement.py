@@ -12,7 +12,7 @@ from .similarity import global_ncc
 
 PATCH_STEP_MM = 4.0  # patches are 5 x 5 x 5 points, 16 mm wide
 LEAST_SEEN = 0.25  # share of the patches that have to lie in both fields
-SHIFT_MM, SHIFTED_PATCHES = 6.0, 500  # how far a map is shifted to see whether it beats its neighbours, and in how many
+SHIFT_MM = 6.0  # how far a map is shifted to see whether it beats its neighbours
 LEAST_CONTRAST = 0.02  # standard deviation that a flat patch counts with
 
 
@@ -31,50 +31,50 @@ def correlation(transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor
     return float(global_ncc(values_at(fixed, seen), values, weight[None].float())[0])
 
 
-def local_correlation(transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor) -> float:
-    """Correlation within small patches round moving points under a fixed-to-moving map: what shading cannot spoil.
+class Patches:
+    """Small patches of the moving body, and how well the fixed scan agrees in them under a map: what shading cannot spoil.
 
     Args:
-        transform: fixed to moving, RAS mm.
         fixed, moving: standardised volumes (1, I, J, K).
         middles_mm: (P, 3) middles of the patches, RAS mm in the moving volume.
-
-    Returns:
-        Mean over the patches, each counted by its contrast as ``refine.bend`` does; -1 where fewer than a quarter of them
-        lie in both fields: a corner alone fits in many places.
     """
-    groups = patches_at(middles_mm)
-    shape = groups.shape[:2]
-    points = groups.reshape(-1, 3)
-    at = transform.inverse()(points)
-    seen = inside(at, fixed.affine, fixed.shape[1:]) & inside(points, moving.affine, moving.shape[1:])
-    seen = seen.float().reshape(shape)
-    wanted = values_at(moving, points).reshape(shape)
-    counts = seen.mean(1) >= 0.5  # at least half of a patch lies in both fields
-    if counts.sum() < LEAST_SEEN * max(len(counts), 1):
-        return -1.0
-    weight = contrast(wanted) * counts
-    ncc = global_ncc(values_at(fixed, at).reshape(shape), wanted, seen)
-    return float((ncc * weight).sum() / weight.sum())
 
+    def __init__(self, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor) -> None:
+        groups = patches_at(middles_mm)
+        self._shape, self._points = groups.shape[:2], groups.reshape(-1, 3)
+        self._known = inside(self._points, moving.affine, moving.shape[1:])
+        self._wanted = values_at(moving, self._points).reshape(self._shape)
+        self._image, self._to_grid = fixed.as_tensor()[None], grid_from_mm(fixed.affine, fixed.shape[1:])
 
-def sharpness(transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor, points_mm: Tensor, reached: float) -> float:
-    """How much worse the scans agree patch by patch when a map is shifted a little: much at the right place only.
+    def correlation(self, transform: RigidTransform) -> float:
+        """Correlation within the patches under a fixed-to-moving map, RAS mm.
 
-    Args:
-        transform: fixed to moving, RAS mm.
-        fixed, moving: standardised volumes (1, I, J, K).
-        points_mm: (N, 3) body points of the moving volume, RAS mm; patches lie round the first ones.
-        reached: the local correlation under the map itself.
+        Returns:
+            Mean over the patches, each counted by its contrast as ``refine.bend`` does; -1 where fewer than a quarter of
+            them lie in both fields: a corner alone fits in many places.
+        """
+        at = apply_affine(self._to_grid @ transform.inverse().matrix, self._points)
+        seen = ((at.abs() <= 1).all(-1) & self._known).float().reshape(self._shape)
+        counts = seen.mean(1) >= 0.5  # at least half of a patch lies in both fields
+        if counts.sum() < LEAST_SEEN * max(len(counts), 1):
+            return -1.0
+        values = sample(self._image, at.float()[None], "bilinear", "border").reshape(self._shape)
+        weight = contrast(self._wanted) * counts
+        return float((global_ncc(values, self._wanted, seen) * weight).sum() / weight.sum())
 
-    Returns:
-        ``reached`` minus the mean of the local correlations under the map shifted by ``SHIFT_MM`` either way along each
-        fixed axis.
-    """
-    eye = torch.eye(3, dtype=torch.float64)
-    steps = [RigidTransform.from_parts(eye, way * SHIFT_MM) for way in torch.cat([eye, -eye])]
-    worse = [local_correlation(transform @ step, fixed, moving, points_mm[:SHIFTED_PATCHES]) for step in steps]
-    return reached - sum(worse) / len(worse)
+    def sharpness(self, transform: RigidTransform) -> float:
+        """How much worse the scans agree when a map is shifted a little: much at the right place only.
+
+        Args:
+            transform: fixed to moving, RAS mm.
+
+        Returns:
+            The correlation under the map itself minus its mean under the map shifted by ``SHIFT_MM`` either way along each
+            fixed axis.
+        """
+        eye = torch.eye(3, dtype=torch.float64)
+        steps = [RigidTransform.from_parts(eye, way * SHIFT_MM) for way in torch.cat([eye, -eye])]
+        return self.correlation(transform) - sum(self.correlation(transform @ step) for step in steps) / len(steps)
 
 
 def contrast(values: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from .agreement import SHIFT_MM, correlation, local_correlation, sharpness
+from .agreement import SHIFT_MM, Patches, correlation
 from .geometry import as_affine, field_lattice_mm, inside
 from .refine import bend
 from .result import Verdict
@@ -39,7 +39,8 @@ LOST_MM, LOST_BAND_MM = 45.0, (12.0, 400.0)  # what a lost registration counts, 
 BENDING_MM = 0.3, 45.0  # below, what the bend shows is noise; beyond, nothing follows from it
 CERTAIN = 0.05  # chance below which the other outcome is left out of the band
 WORST_MM = 10.0  # expected error that is still accepted
-PATCHES, BENT_PATCHES, BENT_STEPS = 1500, 500, 10  # compared; of the bend that judges, and its L-BFGS steps
+PATCHES, SHIFTED_PATCHES = 1500, 500  # compared under the map itself, and beside it
+BENT_PATCHES, BENT_STEPS = 500, 10  # of the bend that judges, and its L-BFGS steps
 VOTE_MM = 24.0  # a coarse match within this distance of the map votes for it: one coarse token
 
 
@@ -123,16 +124,15 @@ def compare(
         by_body: whether the intensities of the whole body fix the map; if not, the spread is that of the inliers.
     """
     there, scans = (transform.inverse(), pair[::-1]) if smaller_is_fixed(*pair) else (transform, pair)
-    local = local_correlation(there, *scans, points_mm[:PATCHES])
     bent = bend(there, *scans, points_mm[:BENT_PATCHES], BENT_STEPS)
     held = found.matches.fixed_mm[found.matches.inlier]
     if by_body and bent is not None:
         held = bent.moving_mm[bent.weights > 0]
     return {
         "spread_mm": second_spread(held),
-        "local_correlation": local,
+        "local_correlation": Patches(*scans, points_mm[:PATCHES]).correlation(there),
         "correlation": correlation(there, *scans, points_mm),
-        "sharpness": sharpness(there, *scans, points_mm, local),
+        "sharpness": Patches(*scans, points_mm[:SHIFTED_PATCHES]).sharpness(there),
         "bending_mm": math.inf if bent is None else bent.residual_mm(there),
     }
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 from monai.data import MetaTensor
 from nibabel.orientations import aff2axcodes
 from torch import Tensor
@@ -46,8 +45,7 @@ def checked_volume(path: Path, data: Tensor, affine: object, meta: dict) -> Meta
         check_affine(affine)
     except ValueError as error:
         raise bad_axes(path, str(error)) from error
-    data = data.contiguous()
-    low, high = (float(value) for value in torch.aminmax(data))
+    low, high = (float(find(data.numpy())) for find in (np.min, np.max))  # in whatever order; NaN wins
     if not (np.isfinite(low) and np.isfinite(high)):
         raise InputError(path, "finite voxel values", "NaN or infinity among them", "replace them, say by -1024")
     if low == high:

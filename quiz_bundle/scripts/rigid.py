@@ -213,7 +213,8 @@ def consensus(
     source, target = as_points(source_mm), as_points(target_mm)
     confidence = torch.ones(len(source), dtype=torch.float64) if weights is None else weights.to(torch.float64)
     fit_rigid(source, target)  # refuses too few points and points on a line
-    triples = torch.multinomial((confidence + 1e-9).expand(hypotheses, -1), 3, generator=generator)
+    # Drawn with replacement, many times as fast; a triple with one point twice is sorted out with those on a line.
+    triples = torch.multinomial(confidence + 1e-9, 3 * hypotheses, replacement=True, generator=generator).reshape(-1, 3)
     a, b = source[triples], target[triples]
     sides_a, sides_b = ((triple - triple.roll(1, 1)).norm(dim=-1) for triple in (a, b))
     rigid_enough = ((sides_a - sides_b).abs() < 2 * threshold_mm).all(-1) & (sides_a > 2 * threshold_mm).all(-1)

@@ -9,7 +9,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from .agreement import local_correlation
+from .agreement import Patches
 from .geometry import inside
 from .matcher import Matcher
 from .network import QuizNet
@@ -154,7 +154,8 @@ def search(
     fit = fit_found(found, settings.coarse_spacing, settings, generator)
     votes = fit.matches
     points = ask(coarse[1], settings.trial_points, generator)
-    place, reached = nominate(fit, coarse, points, settings, generator)
+    trials = Trials(coarse, points, settings)
+    place, reached = nominate(fit, trials, generator)
     if place is None:
         return fit
     if overruled(place, votes, coarse, points, settings):
@@ -165,7 +166,7 @@ def search(
         closer = fit_found(found, settings.spacing, settings, generator)
         if closer.transform is None:
             break
-        better, score = trial(closer.transform, coarse, points, settings)
+        better, score = trials.climb(closer.transform)
         if score < reached - settings.tolerance:  # the closer look led elsewhere: take it for a mistake
             break
         fit, place, reached = closer, better, score
@@ -213,8 +214,31 @@ def fit_found(found: Matches, spacing: float, settings: SearchSettings, generato
     return Fit(transform, transform, kept, kept, len(found), spacing)
 
 
+class Trials:
+    """What the intensities of the coarse pair say of places.
+
+    Args:
+        pair: fixed and moving volumes (1, I, J, K).
+        points_mm: (N, 3) body points of the moving one, RAS mm.
+        settings: how they are tried.
+    """
+
+    def __init__(self, pair: Sequence[MetaTensor], points_mm: Tensor, settings: SearchSettings) -> None:
+        self.pair, self.points_mm, self.settings = pair, points_mm, settings
+        self._patches = Patches(*pair, points_mm[: settings.trial_patches])
+
+    def climb(self, transform: RigidTransform) -> tuple[RigidTransform, float]:
+        """A map after a short climb, and the correlation within small patches that it reaches.
+
+        The correlation over the whole body has the wider slopes to climb, but bone on bone and skin on skin satisfy it in
+        many places; patch by patch only the right place does.
+        """
+        better, _ = climb(transform, *self.pair, self.points_mm, self.settings.trial_steps)
+        return better, self._patches.correlation(better)
+
+
 def nominate(
-    fit: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, settings: SearchSettings, generator: torch.Generator
+    fit: Fit, trials: Trials, generator: torch.Generator
 ) -> tuple[RigidTransform | None, float]:
     """Where the scans correlate best patch by patch after a short refinement; None without any candidate.
 
@@ -224,7 +248,7 @@ def nominate(
     Returns:
         The place, and the correlation that it reaches.
     """
-    matches, nominees = fit.matches, []
+    matches, settings, nominees = fit.matches, trials.settings, []
     if fit.transform is not None:
         nominees = consensus(
             matches.fixed_mm,
@@ -237,17 +261,17 @@ def nominate(
         )
     tried = []
     for nominee in nominees:
-        tried.append(trial(nominee, pair, points_mm, settings))
+        tried.append(trials.climb(nominee))
         if tried[-1][1] >= settings.certain:
             break
     if max((score for _, score in tried), default=-1.0) < settings.convincing:
-        tried += [trial(nominee, pair, points_mm, settings) for nominee in sweep(pair, points_mm)]
+        tried += map(trials.climb, sweep(trials.pair, trials.points_mm))
     if not tried:
         return None, -1.0
     best, reached = max(tried, key=lambda one: one[1])
     for _ in range(settings.rounds):
-        tried = [trial(other, pair, points_mm, settings) for other in neighbours(best, points_mm, settings)]
-        better, score = max(tried, key=lambda one: one[1])
+        around = map(trials.climb, neighbours(best, trials.points_mm, settings))
+        better, score = max(around, key=lambda one: one[1])
         if score <= reached:
             break
         gain, best, reached = score - reached, better, score
@@ -292,21 +316,9 @@ def overruled(
     usual, proposed = (residual_mm(t, votes.fixed_mm, votes.moving_mm).median() for t in (own, transform))
     if proposed <= settings.dissent * usual:
         return False
-    middles = points_mm[: settings.final_patches]
-    unexplained, left = (1 - local_correlation(t, *pair, middles) for t in (own, transform))
+    patches = Patches(*pair, points_mm[: settings.final_patches])
+    unexplained, left = (1 - patches.correlation(t) for t in (own, transform))
     return unexplained < settings.gain * left
-
-
-def trial(
-    transform: RigidTransform, pair: Sequence[MetaTensor], points_mm: Tensor, settings: SearchSettings
-) -> tuple[RigidTransform, float]:
-    """A map after a short climb on the coarse pair, and the correlation within small patches that it reaches.
-
-    The correlation over the whole body has the wider slopes to climb, but bone on bone and skin on skin satisfy it in many
-    places; patch by patch only the right place does.
-    """
-    better, _ = climb(transform, *pair, points_mm, settings.trial_steps)
-    return better, local_correlation(better, *pair, points_mm[: settings.trial_patches])
 
 
 def fit_near(fit: Fit, place: RigidTransform, settings: SearchSettings) -> Fit:

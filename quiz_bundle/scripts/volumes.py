@@ -8,7 +8,10 @@ in a batch.
 
 from __future__ import annotations
 
+import gzip
+import math
 import re
+import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from monai.config import KeysCollection
 from monai.data import ITKReader, MetaTensor
 from monai.transforms import MapTransform
 from nibabel.orientations import inv_ornt_aff, io_orientation
+from nibabel.volumeutils import apply_read_scaling
 from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
@@ -62,7 +66,7 @@ def load_volume(path: str | Path, name: str | None = None, series_uid: str | Non
         raise InputError(path, "a NIfTI, MHA or NRRD file", f"a file ending in '{path.suffix}'", remedy)
     try:
         voxels, affine = (_read_nifti if ending in NIFTI_ENDINGS else _read_itk)(path)
-        data = _row_major(voxels)
+        data = torch.from_numpy(voxels.astype(np.float32))  # in the order of the file, last axis slowest
         digest = file_sha256(path)
     except InputError:
         raise
@@ -80,13 +84,24 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
     Not left to MONAI's reader, which puts a plain diagonal in place of an affine that disagrees with pixdim, and turns the
     voxels' order in memory slowly; nor quite to nibabel, which makes up an affine for a file that says nothing about its
-    place in the world.
+    place in the world, and unpacks in small pieces, which takes half as long again.
     """
     image = nib.load(path)
     if "sform_code" in image.header and int(image.header["sform_code"]) == 0 and int(image.header["qform_code"]) == 0:
         found = "sform_code = qform_code = 0, so its orientation is unknown"
         raise InputError(path, "a NIfTI with a position in space", found, "set its sform or qform, or export it again")
-    return np.asanyarray(image.dataobj), image.affine
+    stored = image.dataobj
+    if not path.name.lower().endswith(".gz"):
+        return np.asanyarray(stored), image.affine
+    content = _unpacked(path.read_bytes(), stored.offset + stored.dtype.itemsize * math.prod(stored.shape))
+    voxels = np.ndarray(stored.shape, stored.dtype, content, stored.offset, order="F")
+    return apply_read_scaling(voxels, stored.slope, stored.inter), image.affine
+
+
+def _unpacked(packed: bytes, size: int) -> bytes:
+    """What is in a gzip file, of which ``size`` bytes are wanted: in one piece, since growing it takes a quarter longer."""
+    content = zlib.decompress(packed, wbits=zlib.MAX_WBITS + 16, bufsize=size)  # 16: a gzip header; its first member only
+    return content if len(content) >= size else gzip.decompress(packed)
 
 
 def _read_itk(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -94,17 +109,6 @@ def _read_itk(path: Path) -> tuple[np.ndarray, np.ndarray]:
     reader = ITKReader()
     voxels, told = reader.get_data(reader.read(str(path)))
     return voxels, told["affine"]
-
-
-def _row_major(voxels: np.ndarray) -> Tensor:
-    """Voxels as float32 with the last axis fastest.
-
-    Files have the first axis fastest. A few slices at a time stay in the processor's cache: five times as quick.
-    """
-    data = np.empty(voxels.shape, dtype=np.float32)
-    for first in range(0, voxels.shape[-1], 16):
-        data[..., first : first + 16] = voxels[..., first : first + 16]
-    return torch.from_numpy(data)
 
 
 def resample(
@@ -132,6 +136,10 @@ def resample(
     affine, source_affine = as_affine(affine), as_affine(volume.affine)
     data = volume.as_tensor()[None].float()
     to_source = torch.linalg.inv(source_affine) @ affine  # target ijk -> source ijk
+    # What is read in the order of memory is read fast, and files have their last axis slowest.
+    order = sorted(range(3), key=lambda axis: -data.stride(2 + axis))
+    data = data.permute(0, 1, *(2 + axis for axis in order))
+    to_source[:3] = to_source[order]
     size = torch.tensor(data.shape[2:], dtype=torch.float64)
     factor = torch.ones(3, dtype=torch.float64)
     if mode != "nearest":
