@@ -172,6 +172,17 @@ def test_body_mask_drops_the_couch_and_fills_the_gas():
         assert dice > 0.98
 
 
+@pytest.mark.parametrize("cut", [36, 30, 24])
+def test_body_mask_fills_a_lung_that_the_field_cuts_at_the_side(cut):
+    """A cylinder of air in one of water; the field cuts deep into the air, takes a little of it, leaves its wall whole."""
+    x, y, _ = torch.meshgrid(*(torch.arange(n) * 3.0 for n in (80, 80, 20)), indexing="ij")
+    body, lung = ((x - 120) ** 2 + (y - 120) ** 2).sqrt() < 90, ((x - 140) ** 2 + (y - 120) ** 2).sqrt() < 54
+    hounsfield = torch.full((80, 80, 20), -1000.0).masked_fill(body & ~lung, 40.0)
+    mask = body_mask(make_volume(hounsfield[None, cut:], torch.diag(torch.tensor([3.0, 3.0, 3.0, 1.0]))))
+    inner = (body & lung)[cut:]
+    assert mask[inner].all() and not mask[~body[cut:]].any()
+
+
 def test_body_mask_keeps_both_thighs_and_knows_air():
     two = torch.full((1, 60, 40, 20), -1000.0)
     two[:, 5:25, 10:30] = two[:, 35:55, 10:30] = 40.0

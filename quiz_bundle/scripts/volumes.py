@@ -36,6 +36,7 @@ from .hashes import file_sha256
 
 AIR_HU = -1024.0
 WINDOW_HU = (-600.0, 600.0)
+OUTER = 0.25  # share of its outline in a slice that a gap has on the faces of the field if it is air outside the body
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 ITK_ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr")
 
@@ -276,7 +277,7 @@ def standardise(volume: MetaTensor, spacing: float, window: tuple[float, float] 
 
 
 def body_mask(volume: MetaTensor, threshold: float = -300.0) -> Tensor:
-    """Where the patient is: bool (I, J, K), without couch and clothes, gas and lungs filled.
+    """Where the patient is: bool (I, J, K), without couch and clothes, gas and lungs filled, those cut by the field too.
 
     For isotropic volumes of 2 to 5 mm. The threshold is in HU, for a standardised volume too. Parts of at
     least a fifth of the largest one count, so that both thighs do. All False if nothing reaches the threshold.
@@ -295,17 +296,24 @@ def body_mask(volume: MetaTensor, threshold: float = -300.0) -> Tensor:
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     body = (sizes >= 0.2 * sizes.max())[parts]
-    # Holes are closed slice by slice: lungs and bowel run out of the field at the top in 3-D, but not in a slice.
+    # Holes are closed slice by slice: lungs and bowel run out of the field at the top in 3-D, but not in a slice. A lung that
+    # the field cuts at the side touches a face with a small part of its outline, the air round a body with much of it.
     axial = int(affine[2, :3].abs().argmax())
     in_slice = ndimage.generate_binary_structure(3, 1)
     np.moveaxis(in_slice, axial, 0)[[0, 2]] = False
     gaps, count = ndimage.label(~body, structure=in_slice)
-    outer = np.zeros(count + 1, dtype=bool)
+    at_face, at_body = np.zeros(count + 1), np.zeros(count + 1)
     for axis in {0, 1, 2} - {axial}:
-        faces = np.moveaxis(gaps, axis, 0)
-        outer[np.unique(faces[0])] = outer[np.unique(faces[-1])] = True
+        rows = np.moveaxis(gaps, axis, 0)
+        at_face += _counted(rows[[0, -1]], count)
+        at_body += _counted(rows[:-1][rows[1:] == 0], count) + _counted(rows[1:][rows[:-1] == 0], count)
+    outer = at_face > OUTER * (at_face + at_body)
     outer[0] = False
     return torch.from_numpy(~outer[gaps])
+
+
+def _counted(labels: np.ndarray, count: int) -> np.ndarray:
+    return np.bincount(labels.ravel(), minlength=count + 1)
 
 
 def _dilate(mask: Tensor, radius: Sequence[int]) -> Tensor:
