@@ -296,8 +296,8 @@ def body_mask(volume: MetaTensor, threshold: float = -300.0) -> Tensor:
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     body = (sizes >= 0.2 * sizes.max())[parts]
-    # Holes are closed slice by slice: lungs and bowel run out of the field at the top in 3-D, but not in a slice. A lung that
-    # the field cuts at the side touches a face with a small part of its outline, the air round a body with much of it.
+    # Holes are closed slice by slice: lungs and bowel run out of the field at the top in 3-D, but not in a slice. A lung
+    # that the field cuts at the side touches a face with a small part of its outline, the air round a body with much of it.
     axial = int(affine[2, :3].abs().argmax())
     in_slice = ndimage.generate_binary_structure(3, 1)
     np.moveaxis(in_slice, axial, 0)[[0, 2]] = False
