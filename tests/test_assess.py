@@ -7,13 +7,13 @@ import pytest
 import torch
 from oracle import TRUTH, centred, pair, scan
 from scripts.assess import Constants, assess, compare, expected_tre, gather, no_fit, overlap_fraction, second_spread
-from scripts.queries import ask, no_matches, select
+from scripts.queries import ask, no_matches
 from scripts.result import Matches
 from scripts.rigid import RigidTransform
 from scripts.search import Fit
 from scripts.volumes import standardise
 
-AGREEMENT = {"spread_mm": 40.0, "local_correlation": 0.85, "correlation": 0.95, "sharpness": 0.25, "bending_mm": 3.0}
+AGREEMENT = {"spread_mm": 40.0, "local_correlation": 0.85, "correlation": 0.95, "bending_mm": 3.0}
 
 
 @pytest.fixture(scope="module")
@@ -28,20 +28,19 @@ def good(scans):
     fixed = (torch.rand(500, 3, generator=generator, dtype=torch.float64) - 0.5) * 100
     ones = torch.ones(500, dtype=torch.float64)
     matches = Matches(fixed, TRUTH(fixed), ones, 0 * ones, ones.bool())
-    return gather(TRUTH, Fit(TRUTH, TRUTH, matches, matches, 500, 3.0), *scans, **AGREEMENT)
+    return gather(TRUTH, Fit(TRUTH, TRUTH, matches, 500, 3.0, 2.5), *scans, **AGREEMENT)
 
 
 def test_evidence_can_be_added_up(scans):
-    """Four matches, one an outlier; two coarse ones, of which one is far off."""
+    """Four matches, one of them an outlier."""
     fixed = torch.tensor([[0.0, 0, 0], [10, 0, 0], [0, 10, 0], [0, 0, 10]], dtype=torch.float64)
     moving = TRUTH(fixed)
     moving[:, 2] += torch.tensor([1.0, 2.0, 3.0, 50.0])
     ones = torch.ones(4, dtype=torch.float64)
     matches = Matches(fixed, moving, ones, 0 * ones, torch.tensor([True, True, True, False]))
-    votes = select(matches, torch.tensor([0, 3]))
-    evidence = gather(TRUTH, Fit(TRUTH, TRUTH, matches, votes, 16, 3.0), *scans, **AGREEMENT)
+    evidence = gather(TRUTH, Fit(TRUTH, TRUTH, matches, 16, 3.0, 1.5), *scans, **AGREEMENT)
     assert (evidence.inliers, evidence.inlier_ratio) == (3, 0.75)
-    assert (evidence.votes, evidence.vote_share) == (1, 0.5)
+    assert evidence.peak_ratio == 1.5
     assert {name: getattr(evidence, name) for name in AGREEMENT} == AGREEMENT
 
 
@@ -57,7 +56,7 @@ def test_intensities_of_a_map(scans):
     """The spread is the body's where its intensities fix the map, and that of the inliers where they do not."""
     scans = [standardise(volume, 6.0) for volume in scans]
     points = ask(scans[1], 3000, torch.Generator().manual_seed(0))
-    fit = Fit(TRUTH, TRUTH, no_matches(), no_matches(), 0, 6.0)
+    fit = Fit(TRUTH, TRUTH, no_matches(), 0, 6.0)
     by_body, by_matches = (compare(TRUTH, fit, scans, points, way) for way in (True, False))
     assert by_body["spread_mm"] > 20 and by_matches["spread_mm"] == 0.0
     assert by_body["bending_mm"] < 1.5 and by_body["correlation"] > 0.98
@@ -95,9 +94,9 @@ def test_good_evidence_is_accepted_without_reasons(good):
     "change",
     [
         {"inliers": 3, "inlier_ratio": 0.02},
-        {"sharpness": 0.02, "correlation": 0.6, "vote_share": 0.0},
-        {"sharpness": 0.1, "correlation": 0.5, "inlier_ratio": 0.3, "vote_share": 0.1},
-        {"sharpness": -0.02, "inlier_ratio": 0.05, "inliers": 5},
+        {"peak_ratio": 1.0, "correlation": 0.5, "local_correlation": 0.5},
+        {"peak_ratio": 1.2, "correlation": 0.5, "local_correlation": 0.5, "inlier_ratio": 0.3},
+        {"peak_ratio": 0.9, "inlier_ratio": 0.05, "inliers": 5},
         {"shared": 0.1},
         {"spread_mm": 0.0},
     ],
@@ -112,7 +111,7 @@ def test_bad_evidence_is_refused_in_sentences(good, change):
         assert "\n" not in reason
 
 
-@pytest.mark.parametrize("name", ["bending_mm", "correlation", "sharpness", "inlier_ratio", "vote_share"])
+@pytest.mark.parametrize("name", ["bending_mm", "correlation", "peak_ratio", "local_correlation", "inlier_ratio"])
 def test_what_is_not_a_number_is_no_reason_to_trust(good, name):
     verdict = assess(replace(good, **{name: math.nan}))
     assert not verdict.accepted
@@ -126,9 +125,9 @@ def test_too_little_to_bend_is_its_own_reason(good):
 
 def test_expected_error_by_hand(good):
     """Odds of 1 at 1: half lost at 45 mm, half right at exp(0.8) 4^0.5 exp(-0.3 * 0.5) = 3.831 mm; the band open above."""
-    even = replace(good, bending_mm=4.0, sharpness=0.1, correlation=0.5, inlier_ratio=0.5, vote_share=0.0)
-    constants = Constants((4.5, -2.0, -4.0, -1.0, -1.0), (0.8, 0.5, -0.3), (0.68, 1.5))
-    expected, band = expected_tre(even, constants)  # 4.5 - 2 * 10 * 0.1 - 4 * 0.5 - 0.5 = 0
+    even = replace(good, bending_mm=4.0, peak_ratio=math.e, correlation=0.5, local_correlation=0.5, inlier_ratio=0.5)
+    constants = Constants((5.0, -2.0, -1.0, -4.0, -1.0), (0.8, 0.5, -0.3), (0.68, 1.5))
+    expected, band = expected_tre(even, constants)  # 5 - 2 * log e - 0.5 - 4 * 0.5 - 0.5 = 0
     assert expected == pytest.approx((45 + 3.831) / 2, abs=0.01)
     assert band == pytest.approx((0.68 * 3.831, 400.0), abs=0.01)
 
@@ -136,7 +135,7 @@ def test_expected_error_by_hand(good):
 def test_the_small_field_counts_whichever_scan_has_it(good, scans):
     """The small scan as the fixed one: little of the large moving field is seen, all of the small one."""
     fixed, moving = scans
-    swapped = gather(TRUTH.inverse(), Fit(None, None, *[no_matches()] * 2, 0, 3.0), moving, fixed, **AGREEMENT)
+    swapped = gather(TRUTH.inverse(), Fit(None, None, no_matches(), 0, 3.0), moving, fixed, **AGREEMENT)
     assert swapped.overlap < 0.3
     assert swapped.shared == good.shared > 0.95
 

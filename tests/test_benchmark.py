@@ -120,7 +120,7 @@ def test_quiz_variants_and_stale_weights(ct_file, tmp_path, monkeypatch):
 
     def look(self, case, options):
         looked.append(case.seed)
-        return [], Fit(None, None, no_matches(), no_matches(), 0, 6.0)
+        return [], Fit(None, None, no_matches(), 0, 6.0)
 
     monkeypatch.setattr(quiz, "search", search)
     monkeypatch.setattr(quiz, "conclude", conclude)

@@ -14,17 +14,17 @@ from scripts.calibration.run import COLUMNS
 from scripts.errors import InputError
 
 TRUE = Constants((9.0, -8.0, -4.0, -3.0, -2.0), (1.0, 0.6, -0.3), (0.8, 1.25))
-GOOD = Evidence(500, 0.9, 400, 0.9, 40.0, 0.9, 0.95, 0.25, 3.0, 1.0, 1.0)
+GOOD = Evidence(500, 0.9, 40.0, 0.9, 0.95, 2.5, 3.0, 1.0, 1.0)
 
 
 def drawn(count, seed=0):
     """Cases whose chance to be lost and whose error follow ``TRUE``, from four volumes."""
     rng, cases = np.random.default_rng(seed), []
     for number in range(count):
-        whole, ratio, votes = rng.uniform(0.1, 0.95, 3)
+        whole, ratio, local = rng.uniform(0.1, 0.95, 3)
         bending = rng.uniform(0.5, 12.0)
-        shares = {"correlation": whole, "inlier_ratio": ratio, "vote_share": votes}
-        evidence = replace(GOOD, bending_mm=bending, sharpness=rng.uniform(0.0, 0.15), **shares)
+        shares = {"correlation": whole, "inlier_ratio": ratio, "local_correlation": local}
+        evidence = replace(GOOD, bending_mm=bending, peak_ratio=rng.uniform(1.0, 3.0), **shares)
         odds = sum(w * s for w, s in zip(TRUE.lost_odds, lost_signs(evidence), strict=True))
         lost = rng.random() < 1 / (1 + math.exp(-odds))
         right = math.exp(1.0 + 0.6 * math.log(bending) - 0.3 * ratio + rng.normal() * 0.1)
@@ -46,7 +46,7 @@ def test_lost_is_over_20_mm_and_over_one_and_a_half_times_the_best():
 
 def test_verdicts_by_hand():
     """Two right ones, of which one looks lost; two lost ones, of which one looks right and shows another patient."""
-    poor = replace(GOOD, sharpness=0.0, correlation=0.1, inlier_ratio=0.0, vote_share=0.0)
+    poor = replace(GOOD, peak_ratio=1.0, correlation=0.1, inlier_ratio=0.0, local_correlation=0.1)
     cases = [Judged("a", 4.0, 3.0, GOOD), Judged("a", 4.0, 3.0, poor)]
     cases += [Judged("b", 50.0, 3.0, poor), Judged("b", math.inf, 0.0, GOOD)]
     trusted, unrelated = figures(judge(cases, SHIPPED), cases)

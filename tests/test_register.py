@@ -173,7 +173,7 @@ def test_believed_matches_are_not_refined(network):
     scans = [standardise(volume, 6.0) for volume in volumes]
     points = ask(scans[1], 2000, torch.Generator().manual_seed(0))
     off = RigidTransform.about([0, 0, 0], [0, 0, 9], [0, 0, 0]) @ TRUTH
-    fit = Fit(off, off, no_matches(), no_matches(), 0, 6.0)
+    fit = Fit(off, off, no_matches(), 0, 6.0)
     assert worst_mm(refine(fit, scans, points, None)) < 2.0
     case, kept = dict(zip(("fixed", "moving"), volumes, strict=True)), replace(fit, believed=True)
     for found, same in ((kept, True), (fit, False)):
@@ -190,7 +190,7 @@ def test_a_region_is_refined_by_its_own_intensities(small):
     voxels = ijk_to_mm(lattice_ijk(volumes[0].shape[1:]), volumes[0].affine)
     mask = make_volume((voxels[:, 2] > 5).float().reshape(volumes[0].shape), volumes[0].affine)
     off = RigidTransform.about([0, 4, 0], [0, 0, 6], [0, 0, 0]) @ TRUTH
-    refined = refine(Fit(off, off, no_matches(), no_matches(), 0, 4.0), scans, points, mask)
+    refined = refine(Fit(off, off, no_matches(), 0, 4.0), scans, points, mask)
     assert angle_deg(refined, TRUTH) < 0.5
     assert worst_mm(refined) < 2.0
 
@@ -286,7 +286,7 @@ def test_no_fit_is_a_result(monkeypatch, tmp_path):
     """Where nothing can be found at all, the report says so; there is no transform and no warped image."""
     network = use_oracle(monkeypatch)
     monkeypatch.setattr("scripts.report.draw_pictures", no_pictures)
-    monkeypatch.setattr("scripts.register.search", lambda *_: Fit(None, None, no_matches(), no_matches(), 0, 6.0))
+    monkeypatch.setattr("scripts.register.search", lambda *_: Fit(None, None, no_matches(), 0, 6.0))
     asked = (["p"], torch.zeros(1, 3, dtype=torch.float64))
     result = register(*pair(), network=network, options=quick(), queries=asked, landmarks=landmarks())
     assert result.fixed_to_moving is None

@@ -9,7 +9,7 @@ from scripts.geometry import corners_mm, grid_to_mm, inside, mm_to_grid, mm_to_i
 from scripts.queries import ask
 from scripts.result import Matches
 from scripts.rigid import RigidTransform, angle_deg
-from scripts.search import Fit, SearchSettings, fit_matches, fit_near, neighbours, overruled, search
+from scripts.search import Fit, SearchSettings, Trials, fit_matches, fit_near, neighbours, overruled, search
 from scripts.volumes import standardise
 from scripts.zoom import common_region, tiles
 
@@ -61,7 +61,7 @@ def test_fit_near_a_place_prefers_its_neighbourhood():
     fitted, both = fit_matches(both, 24.0, 12.0, torch.Generator().manual_seed(0))
     assert worst_mm(fitted, decoy) < 1e-6
     place = RigidTransform.about([1, 0, -1], [3, 2, -2], [0, 0, 0]) @ TRUTH
-    near = fit_near(Fit(fitted, fitted, both, both, 300, 6.0), place, SETTINGS)
+    near = fit_near(Fit(fitted, fitted, both, 300, 6.0), place, SETTINGS)
     assert worst_mm(near.transform) < 1.0
     assert near.matches.inlier[:100].all()
 
@@ -121,6 +121,19 @@ def test_a_turn_beyond_the_slope_is_found_over_neighbours(scans, monkeypatch):
     )
     assert worst_mm(alone) > 20.0
     assert worst_mm(found) < 8.0
+
+
+def test_peak_ratio_by_hand(scans, monkeypatch):
+    """The place and one 9 mm off explain 0.8 and 0.9; one 30 mm off 0.6; with 0.01 of noise, 0.41 of 0.11 is left."""
+    scores = iter([0.8, 0.9, 0.6, 0.3])
+    monkeypatch.setattr("scripts.search.climb", lambda transform, *_: (transform, 0.0))
+    monkeypatch.setattr("scripts.search.Patches.correlation", lambda *_: next(scores))
+    trials = Trials(scans, ask(scans[1], 2000, torch.Generator().manual_seed(0)), SETTINGS)
+    assert trials.peak_ratio(TRUTH) == 1.0
+    for mm in (0, 9, 30, 60):
+        trials.climb(shifted(mm))
+    assert trials.peak_ratio(TRUTH) == pytest.approx(0.41 / 0.11)
+    assert trials.peak_ratio(shifted(30)) == pytest.approx(0.11 / 0.41)
 
 
 def shifted(mm):

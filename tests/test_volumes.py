@@ -1,5 +1,6 @@
 """Volumes: content keeps its place in the world through every step; damaged and misleading files are refused."""
 
+import gzip
 import hashlib
 
 import nibabel as nib
@@ -309,6 +310,18 @@ def test_bad_files_are_told_in_one_line(tmp_path, make, found):
 
 
 # --- in a pipeline -------------------------------------------------------------------------------------------------
+
+
+def test_a_gzip_file_of_several_members_and_one_that_was_changed(tmp_path):
+    """As parallel packers write them; and the checksum at the end is looked at, which a reader of pieces never reaches."""
+    whole = write_nifti(tmp_path / "a.nii.gz")
+    content, wanted = gzip.decompress(whole.read_bytes()), load_volume(whole).as_tensor()
+    parts = tmp_path / "b.nii.gz"
+    parts.write_bytes(b"".join(gzip.compress(content[start : start + 500]) for start in range(0, len(content), 500)))
+    assert torch.equal(load_volume(parts).as_tensor(), wanted)
+    edited(whole, whole.stat().st_size - 8, bytes(4))
+    with pytest.raises(InputError, match="damaged"):
+        load_volume(whole)
 
 
 def test_transforms_take_paths_and_volumes_and_collate(tmp_path):

@@ -12,7 +12,6 @@ from .similarity import global_ncc
 
 PATCH_STEP_MM = 4.0  # patches are 5 x 5 x 5 points, 16 mm wide
 LEAST_SEEN = 0.25  # share of the patches that have to lie in both fields
-SHIFT_MM = 6.0  # how far a map is shifted to see whether it beats its neighbours
 LEAST_CONTRAST = 0.02  # standard deviation that a flat patch counts with
 
 
@@ -61,20 +60,6 @@ class Patches:
         values = sample(self._image, at.float()[None], "bilinear", "border").reshape(self._shape)
         weight = contrast(self._wanted) * counts
         return float((global_ncc(values, self._wanted, seen) * weight).sum() / weight.sum())
-
-    def sharpness(self, transform: RigidTransform) -> float:
-        """How much worse the scans agree when a map is shifted a little: much at the right place only.
-
-        Args:
-            transform: fixed to moving, RAS mm.
-
-        Returns:
-            The correlation under the map itself minus its mean under the map shifted by ``SHIFT_MM`` either way along each
-            fixed axis.
-        """
-        eye = torch.eye(3, dtype=torch.float64)
-        steps = [RigidTransform.from_parts(eye, way * SHIFT_MM) for way in torch.cat([eye, -eye])]
-        return self.correlation(transform) - sum(self.correlation(transform @ step) for step in steps) / len(steps)
 
 
 def contrast(values: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from .agreement import SHIFT_MM, Patches, correlation
+from .agreement import Patches, correlation
 from .geometry import as_affine, field_lattice_mm, inside
 from .refine import bend
 from .result import Verdict
-from .rigid import RigidTransform, residual_mm
+from .rigid import RigidTransform
 from .search import Fit, smaller_is_fixed
 
 
@@ -34,14 +34,13 @@ class Constants:
 
 
 # What they are worth is in docs/README.md under Trust.
-SHIPPED = Constants((9.749, -1.399, -12.56, -3.521, -2.549), (0.8836, 0.6563, -0.2872), (0.8332, 1.218))
+SHIPPED = Constants((11.49, -12.06, -8.336, -8.147, -4.173), (0.975, 0.6026, -0.3229), (0.8232, 1.213))
 LOST_MM, LOST_BAND_MM = 45.0, (12.0, 400.0)  # what a lost registration counts, and what it is off by, roughly
 BENDING_MM = 0.3, 45.0  # below, what the bend shows is noise; beyond, nothing follows from it
 CERTAIN = 0.05  # chance below which the other outcome is left out of the band
 WORST_MM = 10.0  # expected error that is still accepted
-PATCHES, SHIFTED_PATCHES = 1500, 500  # compared under the map itself, and beside it
-BENT_PATCHES, BENT_STEPS = 500, 10  # of the bend that judges, and its L-BFGS steps
-VOTE_MM = 24.0  # a coarse match within this distance of the map votes for it: one coarse token
+LEAST_INLIERS = 10  # with fewer, nothing but the intensities speaks for a map
+PATCHES, BENT_PATCHES, BENT_STEPS = 1500, 500, 10  # compared; of the bend that judges, and its L-BFGS steps
 
 
 @dataclass(frozen=True)
@@ -51,13 +50,11 @@ class Evidence:
     Attributes:
         inliers: matches that agree with the map.
         inlier_ratio: their share of the matches that passed the filters.
-        votes: coarse matches, found without any idea where to look, that agree with the map.
-        vote_share: their share of the coarse matches that passed the filters.
         spread_mm: second largest standard deviation of the places that fix the map (patches of the body, or inliers where
             its intensities did not, or only those of a region): places on a line fix no turn.
         local_correlation: of the intensities under the map within small patches, [-1, 1].
         correlation: of the intensities over the whole body, [-1, 1].
-        sharpness: by how much shifting the map a little lowers the local correlation.
+        peak_ratio: how many times as much the best other place leaves unexplained within small patches.
         bending_mm: mean distance in mm between where small patches go when the body may bend and where the map puts them.
         overlap: fraction of the moving field inside the fixed one.
         shared: fraction of the smaller field inside the larger one.
@@ -65,12 +62,10 @@ class Evidence:
 
     inliers: int
     inlier_ratio: float
-    votes: int
-    vote_share: float
     spread_mm: float
     local_correlation: float
     correlation: float
-    sharpness: float
+    peak_ratio: float
     bending_mm: float
     overlap: float
     shared: float
@@ -97,15 +92,13 @@ def gather(
         fixed, moving: the scans, for their fields.
         agreement: what ``compare`` returns.
     """
-    inlier, votes = found.matches.inlier, found.votes
+    inlier = found.matches.inlier
     overlap = overlap_fraction(transform, fixed, moving)
-    agree = residual_mm(transform, votes.fixed_mm, votes.moving_mm) <= VOTE_MM
     return Evidence(
         inliers=int(inlier.sum()),
         inlier_ratio=float(inlier.double().mean()) if len(inlier) else 0.0,
-        votes=int(agree.sum()),
-        vote_share=float(agree.double().mean()) if len(agree) else 0.0,
         **agreement,
+        peak_ratio=found.peak_ratio,
         overlap=overlap,
         shared=overlap if field_size(fixed) >= field_size(moving) else overlap_fraction(transform.inverse(), moving, fixed),
     )
@@ -132,7 +125,6 @@ def compare(
         "spread_mm": second_spread(held),
         "local_correlation": Patches(*scans, points_mm[:PATCHES]).correlation(there),
         "correlation": correlation(there, *scans, points_mm),
-        "sharpness": Patches(*scans, points_mm[:SHIFTED_PATCHES]).sharpness(there),
         "bending_mm": math.inf if bent is None else bent.residual_mm(there),
     }
 
@@ -150,8 +142,9 @@ def second_spread(points_mm: Tensor) -> float:
 
 
 def lost_signs(evidence: Evidence) -> tuple[float, ...]:
-    """What tells lost maps from right ones: 1, sharpness in tenths, correlation, and the shares of both kinds of matches."""
-    return 1.0, 10 * evidence.sharpness, evidence.correlation, evidence.inlier_ratio, evidence.vote_share
+    """What tells lost maps from right ones: 1, log of the peak ratio, both correlations, the share of agreeing matches."""
+    ratio, patches = math.log(evidence.peak_ratio), evidence.local_correlation
+    return 1.0, ratio, patches, evidence.correlation, evidence.inlier_ratio
 
 
 def right_signs(evidence: Evidence) -> tuple[float, ...]:
@@ -163,7 +156,7 @@ def right_signs(evidence: Evidence) -> tuple[float, ...]:
 def expected_tre(evidence: Evidence, constants: Constants = SHIPPED) -> tuple[float, tuple[float, float]]:
     """Expected TRE in mm and its 90 % band.
 
-    A mixture of "right" and "lost". The chance to be lost falls with sharpness, correlation and the shares of matches that
+    A mixture of "right" and "lost". The chance to be lost falls with peak ratio, correlations and the share of matches that
     agree; the error of a right map grows with the bending and falls with the share of matches. Odds that are not a number
     are those of a lost map.
     """
@@ -183,8 +176,8 @@ def assess(evidence: Evidence, constants: Constants = SHIPPED) -> Verdict:
     """Accept or refuse, with the reasons in full sentences."""
     expected, band = expected_tre(evidence, constants)
     reasons = []
-    if evidence.inliers < 40:
-        reasons.append(f"Only {evidence.inliers} matches agree with the rigid map; 40 are needed.")
+    if evidence.inliers < LEAST_INLIERS:
+        reasons.append(f"Only {evidence.inliers} matches agree with the rigid map; {LEAST_INLIERS} are needed.")
     if evidence.spread_mm < 12:
         reasons.append("What fixes the map lies along a line or in one place, so the rotation is not fixed.")
     if evidence.shared < 0.25:
@@ -193,13 +186,12 @@ def assess(evidence: Evidence, constants: Constants = SHIPPED) -> Verdict:
     if evidence.local_correlation == -1.0 or math.isinf(evidence.bending_mm):
         reasons.append("Too little of the body lies in both scans to compare them.")
     elif not expected <= WORST_MM:  # NaN is no reason to trust
-        close, free = (f"{100 * share:.0f} %" for share in (evidence.inlier_ratio, evidence.vote_share))
         reasons.append(
             f"The place is doubtful: the intensities correlate with {evidence.local_correlation:.2f} patch by patch and "
-            f"{evidence.correlation:.2f} over the body, a shift by {SHIFT_MM:.0f} mm takes {evidence.sharpness:.2f} off the "
-            f"former, {close} of the matches agree, and {free} of those found without a starting place, and patches that "
-            f"may move on their own end {evidence.bending_mm:.1f} mm from the map; the expected error is {expected:.0f} mm, "
-            f"more than {WORST_MM:.0f} mm is not accepted."
+            f"{evidence.correlation:.2f} over the body, the best other place leaves {evidence.peak_ratio:.1f} times as much "
+            f"unexplained, {100 * evidence.inlier_ratio:.0f} % of the matches agree, and patches that may move on their own "
+            f"end {evidence.bending_mm:.1f} mm from the map; the expected error is {expected:.0f} mm, more than "
+            f"{WORST_MM:.0f} mm is not accepted."
         )
     return Verdict(not reasons, reasons, expected, band, evidence.overlap, asdict(evidence))
 

@@ -58,7 +58,7 @@ def unpack_pair(image: MetaTensor) -> tuple[MetaTensor, MetaTensor]:
 
 def fit_to_tensor(fit: Fit) -> MetaTensor:
     """A fit as one tensor of matches (1, 9, M), float64; what is not a row rides in the meta."""
-    meta = {key: getattr(fit, key) for key in ("asked", "spacing", "believed")} | {"votes": _rows(fit.votes)}
+    meta = {key: getattr(fit, key) for key in ("asked", "spacing", "peak_ratio", "believed")}
     if fit.transform is not None and fit.start is not None:
         meta["maps"] = torch.stack([fit.transform.matrix, fit.start.matrix])
     return MetaTensor(_rows(fit.matches)[None], meta=meta)
@@ -69,9 +69,8 @@ def tensor_to_fit(pred: MetaTensor) -> Fit:
     maps: list[RigidTransform | None] = [None, None]
     if "maps" in pred.meta:
         maps = [RigidTransform(matrix) for matrix in torch.as_tensor(pred.meta["maps"]).cpu().reshape(2, 4, 4)]
-    matches, votes = _matches(pred.as_tensor()), _matches(torch.as_tensor(pred.meta["votes"]))
-    numbers = {"asked": int(pred.meta["asked"]), "spacing": float(pred.meta["spacing"])}
-    return Fit(*maps, matches, votes, **numbers, believed=bool(pred.meta["believed"]))
+    kinds = {"asked": int, "spacing": float, "peak_ratio": float, "believed": bool}
+    return Fit(*maps, _matches(pred.as_tensor()), **{key: kind(pred.meta[key]) for key, kind in kinds.items()})
 
 
 def _rows(m: Matches) -> Tensor:

@@ -21,6 +21,8 @@ from .sweep import sweep
 from .volumes import resample, standard_grid
 from .zoom import common_region, tiles
 
+NOISE = 0.01  # what two scans of one thing leave unexplained
+
 
 @dataclass(frozen=True)
 class SearchSettings:
@@ -49,6 +51,7 @@ class SearchSettings:
         certain: correlation from which on no further nominee is tried.
         convincing: correlation below which a sweep of starts is tried besides.
         slips, turns: steps along the body and turns in degrees at which the best place is tried again.
+        same_place: mean distance in the body up to which two maps are of one place.
         rounds: how often at most, as long as a neighbour turns out to be better by ``tolerance``.
         tolerance: difference of correlations that tells no place from another.
     """
@@ -78,6 +81,7 @@ class SearchSettings:
     convincing: float = 0.5
     slips: Sequence[float] = (-35.0, -20.0, 20.0, 35.0)
     turns: Sequence[float] = (-15.0, 15.0)
+    same_place: float = 12.0
     rounds: int = 3
     tolerance: float = 0.05
 
@@ -90,19 +94,18 @@ class Fit:
         transform: fixed to moving, RAS mm, least squares over the inliers; None when the matches fix no map.
         start: where refinement by intensities should begin; near ``transform``, or better where matches are scarce.
         matches: with their inliers marked.
-        votes: the matches of the coarse pass, which looked everywhere and had no place to start from; inliers of their own
-            fit marked.
         asked: number of matches before the filters.
         spacing: voxel size of the pass they come from, mm.
+        peak_ratio: see ``Trials.peak_ratio``; 1 where nothing was tried.
         believed: whether unanimous matches overruled the intensities, which then have no say any more.
     """
 
     transform: RigidTransform | None
     start: RigidTransform | None
     matches: Matches
-    votes: Matches
     asked: int
     spacing: float
+    peak_ratio: float = 1.0
     believed: bool = False
 
 
@@ -152,14 +155,13 @@ def search(
     coarse = [resample(v, *standard_grid(v, settings.coarse_spacing), outside=0.0) for v in (fixed, moving)]
     found = Matcher(network, *coarse, amp=amp).match(settings.queries, generator)
     fit = fit_found(found, settings.coarse_spacing, settings, generator)
-    votes = fit.matches
     points = ask(coarse[1], settings.trial_points, generator)
     trials = Trials(coarse, points, settings)
     place, reached = nominate(fit, trials, generator)
     if place is None:
         return fit
-    if overruled(place, votes, coarse, points, settings):
-        return replace(fit, believed=True)
+    if overruled(place, fit.matches, coarse, points, settings):
+        return replace(fit, peak_ratio=trials.peak_ratio(fit.transform), believed=True)
     fit = fit_near(fit, place, settings)
     for _ in range(settings.zoom_passes):
         found = look_closer(network, fixed, moving, place, settings, generator, amp)
@@ -170,7 +172,7 @@ def search(
         if score < reached - settings.tolerance:  # the closer look led elsewhere: take it for a mistake
             break
         fit, place, reached = closer, better, score
-    return replace(fit, start=place, votes=votes)
+    return replace(fit, start=place, peak_ratio=trials.peak_ratio(place))
 
 
 def smaller_is_fixed(fixed: MetaTensor, moving: MetaTensor) -> bool:
@@ -181,8 +183,8 @@ def smaller_is_fixed(fixed: MetaTensor, moving: MetaTensor) -> bool:
 def swapped(fit: Fit) -> Fit:
     """The same fit with the scans' parts exchanged."""
     transform, start = (None if each is None else each.inverse() for each in (fit.transform, fit.start))
-    matches, votes = (replace(m, fixed_mm=m.moving_mm, moving_mm=m.fixed_mm) for m in (fit.matches, fit.votes))
-    return replace(fit, transform=transform, start=start, matches=matches, votes=votes)
+    matches = replace(fit.matches, fixed_mm=fit.matches.moving_mm, moving_mm=fit.matches.fixed_mm)
+    return replace(fit, transform=transform, start=start, matches=matches)
 
 
 def look_closer(
@@ -211,7 +213,7 @@ def fit_found(found: Matches, spacing: float, settings: SearchSettings, generato
     """Filter matches and fit a robust map to what is left."""
     kept = believable(found, settings.cycle_limit * spacing)
     transform, kept = fit_matches(kept, settings.reach, settings.threshold * spacing, generator)
-    return Fit(transform, transform, kept, kept, len(found), spacing)
+    return Fit(transform, transform, kept, len(found), spacing)
 
 
 class Trials:
@@ -226,6 +228,7 @@ class Trials:
     def __init__(self, pair: Sequence[MetaTensor], points_mm: Tensor, settings: SearchSettings) -> None:
         self.pair, self.points_mm, self.settings = pair, points_mm, settings
         self._patches = Patches(*pair, points_mm[: settings.trial_patches])
+        self._tried: list[tuple[RigidTransform, float]] = []
 
     def climb(self, transform: RigidTransform) -> tuple[RigidTransform, float]:
         """A map after a short climb, and the correlation within small patches that it reaches.
@@ -234,7 +237,27 @@ class Trials:
         many places; patch by patch only the right place does.
         """
         better, _ = climb(transform, *self.pair, self.points_mm, self.settings.trial_steps)
-        return better, self._patches.correlation(better)
+        self._tried.append((better, self._patches.correlation(better)))
+        return self._tried[-1]
+
+    def peak_ratio(self, place: RigidTransform) -> float:
+        """How many times as much the best of the other places that were tried leaves unexplained: 1 less its correlation.
+
+        The spine repeats itself; a place that is hardly better than the next vertebra's is hardly better than a guess. As
+        the ratio of the two highest peaks in particle image velocimetry, or of distances in Lowe's test of descriptors.
+
+        Args:
+            place: fixed to moving, RAS mm; what was tried within ``settings.same_place`` of it is the same place.
+        """
+        body = self.points_mm[: self.settings.trial_patches]
+        at = place.inverse()(body)
+        here, elsewhere = 0.0, 0.0
+        for other, score in self._tried:
+            if (other.inverse()(body) - at).norm(dim=-1).mean() <= self.settings.same_place:
+                here = max(here, score)
+            else:
+                elsewhere = max(elsewhere, score)
+        return (1 - elsewhere + NOISE) / (1 - here + NOISE)
 
 
 def nominate(
