@@ -158,6 +158,12 @@ def test_bending_is_shown_where_it_is_known(registration, bending, shown):
     assert (row.group(1) if row else None) == shown
 
 
+def test_the_next_best_place_is_shown(registration):
+    registration.verdict.evidence["peak_ratio"] = 2.345
+    assert report_record(registration)["checks"]["peak_ratio"] == 2.345
+    assert "<td>next best place</td><td>2.3 times</td><td>–</td>" in plain_page(registration)
+
+
 def test_checks_without_a_fit_are_silent(registration):
     checks = quality_record(refused(registration, keep_fit=False))
     assert {name for name, value in checks.items() if value is not None} == {"guide_mm"}
@@ -168,7 +174,7 @@ def test_checks_without_a_fit_are_silent(registration):
 
 def test_each_reason_for_refusal_comes_first_and_with_advice(registration):
     registration = refused(registration, keep_fit=True)
-    registration.verdict.reasons = ["Only 3 matches agree with the rigid map; 40 are needed.", "Something <new>."]
+    registration.verdict.reasons = ["Only 3 matches agree with the rigid map; 10 are needed.", "Something <new>."]
     page = plain_page(registration)
     for reason in ("Only 3 matches agree", "Something &lt;new&gt;."):
         assert page.index(reason) < page.index("cannot be trusted")
@@ -176,7 +182,7 @@ def test_each_reason_for_refusal_comes_first_and_with_advice(registration):
 
 
 def test_reasons_of_the_verdict_have_advice_of_their_own():
-    hopeless = Evidence(**{field.name: 0 for field in fields(Evidence)})
+    hopeless = Evidence(**{field.name: int(field.name == "peak_ratio") for field in fields(Evidence)})
     reasons = [*assess(hopeless).reasons, *no_fit(17).reasons]
     given = [advice_on(reason) for reason in reasons]
     assert OTHERWISE not in given and len(set(given)) == len(reasons) == len(ADVICE)

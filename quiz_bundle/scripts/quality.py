@@ -27,6 +27,7 @@ def quality_record(registration: Registration) -> dict:
         ``halves_mm``, ``halves_deg``: between the maps that either half of those matches gives, over the common field.
         ``matches_mm``, ``matches_deg``: between the map handed out and the one that those matches alone give.
         ``bending_mm``: mean distance between where small patches of the body fit best and where the map puts them.
+        ``peak_ratio``: how many times as much the best other place that was tried leaves unexplained.
         ``worst_landmark_mm``: largest landmark error.
     """
     matches, fit = registration.matches, registration.fixed_to_moving
@@ -39,6 +40,7 @@ def quality_record(registration: Registration) -> dict:
         "matches_mm": None,
         "matches_deg": None,
         "bending_mm": _bending(registration),
+        "peak_ratio": registration.verdict.evidence.get("peak_ratio"),
         "worst_landmark_mm": _worst_landmark(registration),
     }
     points = common_points(registration)

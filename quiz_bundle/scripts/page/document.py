@@ -180,6 +180,9 @@ def _checks(record: Mapping) -> str:
     if (bending := checks["bending_mm"]) is not None:  # what the body does, not how well it is registered
         note = "how far small patches would still move on their own, on average; not held against the guide"
         shown.append(("bending of the body", number(bending, 1, "mm"), "–", note))
+    if (ratio := checks["peak_ratio"]) is not None:
+        note = "what the best other place that was tried leaves unexplained, over what this one leaves; about 1 is a guess"
+        shown.append(("next best place", f"{number(ratio, 1)} times", "–", note))
     words = (
         f"Guide: the largest voxel dimension of the two scans, {number(guide, 1, 'mm')}, as TG-132 advises for target "
         "errors and consistency. It does not decide on the verdict. The map is rigid, and the smaller scan is always "
