@@ -9,7 +9,8 @@ from scripts.geometry import corners_mm, grid_to_mm, inside, mm_to_grid, mm_to_i
 from scripts.queries import ask
 from scripts.result import Matches
 from scripts.rigid import RigidTransform, angle_deg
-from scripts.search import Fit, SearchSettings, Trials, fit_matches, fit_near, neighbours, overruled, search
+from scripts.search import Fit, SearchSettings, fit_matches, fit_near, overruled, search
+from scripts.trials import Trials, neighbours
 from scripts.volumes import standardise
 from scripts.zoom import common_region, tiles
 
@@ -98,11 +99,10 @@ def test_intensities_choose_between_two_answers(scans, monkeypatch):
 
 
 def test_neighbours_are_slipped_up_and_down_or_turned_about_the_middle():
-    settings = SearchSettings(slips=(20.0,), turns=(90.0,))
     body = torch.tensor([[9.0, 0, 0], [11.0, 0, 0]], dtype=torch.float64)  # in the moving scan; the middle is (10, 0, 0)
     fixed_mm = RigidTransform.about([0, 0, 0], [0, 5, 0], [0, 0, 0]).inverse()(body)
     place = RigidTransform.about([0, 0, 0], [0, 5, 0], [0, 0, 0])
-    up, about_x, about_y, about_z = (other.inverse()(body) for other in neighbours(place, body, settings))
+    up, about_x, about_y, about_z = (other.inverse()(body) for other in neighbours(place, body, (20.0,), (90.0,)))
     torch.testing.assert_close(up, fixed_mm + torch.tensor([0.0, 0, 20.0], dtype=torch.float64))
     torch.testing.assert_close(about_x, fixed_mm)  # both points lie on the axis
     for turned, along in ((about_y, 2), (about_z, 1)):
@@ -126,9 +126,9 @@ def test_a_turn_beyond_the_slope_is_found_over_neighbours(scans, monkeypatch):
 def test_peak_ratio_by_hand(scans, monkeypatch):
     """The place and one 9 mm off explain 0.8 and 0.9; one 30 mm off 0.6; with 0.01 of noise, 0.41 of 0.11 is left."""
     scores = iter([0.8, 0.9, 0.6, 0.3])
-    monkeypatch.setattr("scripts.search.climb", lambda transform, *_: (transform, 0.0))
-    monkeypatch.setattr("scripts.search.Patches.correlation", lambda *_: next(scores))
-    trials = Trials(scans, ask(scans[1], 2000, torch.Generator().manual_seed(0)), SETTINGS)
+    monkeypatch.setattr("scripts.trials.climb", lambda transform, *_: (transform, 0.0))
+    monkeypatch.setattr("scripts.trials.Patches.correlation", lambda *_: next(scores))
+    trials = Trials(scans, ask(scans[1], 2000, torch.Generator().manual_seed(0)))
     assert trials.peak_ratio(TRUTH) == 1.0
     for mm in (0, 9, 30, 60):
         trials.climb(shifted(mm))

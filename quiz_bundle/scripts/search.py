@@ -14,14 +14,12 @@ from .geometry import inside
 from .matcher import Matcher
 from .network import QuizNet
 from .queries import ask, believable, join, no_matches, select
-from .refine import climb
 from .result import Matches
 from .rigid import RigidTransform, consensus, fit_rigid, fit_robust, polish, residual_mm
 from .sweep import sweep
+from .trials import Trials, neighbours
 from .volumes import resample, standard_grid
 from .zoom import common_region, tiles
-
-NOISE = 0.01  # what two scans of one thing leave unexplained
 
 
 @dataclass(frozen=True)
@@ -156,8 +154,8 @@ def search(
     found = Matcher(network, *coarse, amp=amp).match(settings.queries, generator)
     fit = fit_found(found, settings.coarse_spacing, settings, generator)
     points = ask(coarse[1], settings.trial_points, generator)
-    trials = Trials(coarse, points, settings)
-    place, reached = nominate(fit, trials, generator)
+    trials = Trials(coarse, points, settings.trial_steps, settings.trial_patches, settings.same_place)
+    place, reached = nominate(fit, trials, settings, generator)
     if place is None:
         return fit
     if overruled(place, fit.matches, coarse, points, settings):
@@ -216,52 +214,8 @@ def fit_found(found: Matches, spacing: float, settings: SearchSettings, generato
     return Fit(transform, transform, kept, len(found), spacing)
 
 
-class Trials:
-    """What the intensities of the coarse pair say of places.
-
-    Args:
-        pair: fixed and moving volumes (1, I, J, K).
-        points_mm: (N, 3) body points of the moving one, RAS mm.
-        settings: how they are tried.
-    """
-
-    def __init__(self, pair: Sequence[MetaTensor], points_mm: Tensor, settings: SearchSettings) -> None:
-        self.pair, self.points_mm, self.settings = pair, points_mm, settings
-        self._patches = Patches(*pair, points_mm[: settings.trial_patches])
-        self._tried: list[tuple[RigidTransform, float]] = []
-
-    def climb(self, transform: RigidTransform) -> tuple[RigidTransform, float]:
-        """A map after a short climb, and the correlation within small patches that it reaches.
-
-        The correlation over the whole body has the wider slopes to climb, but bone on bone and skin on skin satisfy it in
-        many places; patch by patch only the right place does.
-        """
-        better, _ = climb(transform, *self.pair, self.points_mm, self.settings.trial_steps)
-        self._tried.append((better, self._patches.correlation(better)))
-        return self._tried[-1]
-
-    def peak_ratio(self, place: RigidTransform) -> float:
-        """How many times as much the best of the other places that were tried leaves unexplained: 1 less its correlation.
-
-        The spine repeats itself; a place that is hardly better than the next vertebra's is hardly better than a guess. As
-        the ratio of the two highest peaks in particle image velocimetry, or of distances in Lowe's test of descriptors.
-
-        Args:
-            place: fixed to moving, RAS mm; what was tried within ``settings.same_place`` of it is the same place.
-        """
-        body = self.points_mm[: self.settings.trial_patches]
-        at = place.inverse()(body)
-        here, elsewhere = 0.0, 0.0
-        for other, score in self._tried:
-            if (other.inverse()(body) - at).norm(dim=-1).mean() <= self.settings.same_place:
-                here = max(here, score)
-            else:
-                elsewhere = max(elsewhere, score)
-        return (1 - elsewhere + NOISE) / (1 - here + NOISE)
-
-
 def nominate(
-    fit: Fit, trials: Trials, generator: torch.Generator
+    fit: Fit, trials: Trials, settings: SearchSettings, generator: torch.Generator
 ) -> tuple[RigidTransform | None, float]:
     """Where the scans correlate best patch by patch after a short refinement; None without any candidate.
 
@@ -271,7 +225,7 @@ def nominate(
     Returns:
         The place, and the correlation that it reaches.
     """
-    matches, settings, nominees = fit.matches, trials.settings, []
+    matches, nominees = fit.matches, []
     if fit.transform is not None:
         nominees = consensus(
             matches.fixed_mm,
@@ -293,7 +247,7 @@ def nominate(
         return None, -1.0
     best, reached = max(tried, key=lambda one: one[1])
     for _ in range(settings.rounds):
-        around = map(trials.climb, neighbours(best, trials.points_mm, settings))
+        around = map(trials.climb, neighbours(best, trials.points_mm, settings.slips, settings.turns))
         better, score = max(around, key=lambda one: one[1])
         if score <= reached:
             break
@@ -301,22 +255,6 @@ def nominate(
         if gain < settings.tolerance:
             break
     return best, reached
-
-
-def neighbours(transform: RigidTransform, points_mm: Tensor, settings: SearchSettings) -> list[RigidTransform]:
-    """Maps that a place is easily mistaken for: a vertebra up or down, or turned about the middle of the body.
-
-    Args:
-        transform: fixed to moving, RAS mm.
-        points_mm: (N, 3) body points of the moving scan.
-        settings: its ``slips`` (mm, upwards in the fixed scan) and ``turns`` (degrees about each fixed axis).
-    """
-    middle = transform.inverse()(points_mm).mean(0)
-    still = torch.zeros(3, dtype=torch.float64)
-    up, axes = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64), torch.eye(3, dtype=torch.float64)
-    steps = [RigidTransform.about(still, up * slip, middle) for slip in settings.slips]
-    steps += [RigidTransform.about(axis * turn, still, middle) for turn in settings.turns for axis in axes]
-    return [transform @ step.inverse() for step in steps]
 
 
 def overruled(
