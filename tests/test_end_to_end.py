@@ -7,11 +7,12 @@ import pytest
 import SimpleITK as sitk
 import torch
 from inference import BUNDLE, command_line, contents, write_scan
+from scripts.body import body_mask
 from scripts.geometry import centre_mm, grid_affine, ijk_to_mm
 from scripts.phantom import PelvisPhantom
 from scripts.register import Options, load_network, register
 from scripts.rigid import RigidTransform, angle_deg
-from scripts.volumes import body_mask, load_volume, make_volume, resample
+from scripts.volumes import load_volume, make_volume, resample
 
 PATIENT = "doe_jane_4711"
 

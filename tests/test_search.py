@@ -128,7 +128,7 @@ def test_peak_ratio_by_hand(scans, monkeypatch):
     scores = iter([0.8, 0.9, 0.6, 0.3])
     monkeypatch.setattr("scripts.trials.climb", lambda transform, *_: (transform, 0.0))
     monkeypatch.setattr("scripts.trials.Patches.correlation", lambda *_: next(scores))
-    trials = Trials(scans, ask(scans[1], 2000, torch.Generator().manual_seed(0)))
+    trials = Trials(scans, ask(scans[1], 2000, torch.Generator().manual_seed(0)), 6, 400, 12.0)
     assert trials.peak_ratio(TRUTH) == 1.0
     for mm in (0, 9, 30, 60):
         trials.climb(shifted(mm))

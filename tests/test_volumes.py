@@ -10,18 +10,10 @@ import SimpleITK
 import torch
 from monai.data import list_data_collate
 from nibabel.orientations import aff2axcodes
+from scripts.body import body_mask
 from scripts.errors import InputError
 from scripts.geometry import centre_mm, corners_mm, ijk_to_mm, lattice_ijk, mm_to_grid, mm_to_ijk, spacing_of
-from scripts.volumes import (
-    LoadVolumed,
-    Standardised,
-    body_mask,
-    load_volume,
-    make_volume,
-    resample,
-    standardise,
-    to_orientation_ras,
-)
+from scripts.volumes import LoadVolumed, Standardised, load_volume, make_volume, resample, standardise, to_orientation_ras
 
 SHAPE = (41, 37, 30)
 WINDOW = (-2000.0, 1000.0)  # holds every coordinate of the six affines' volumes

@@ -15,6 +15,7 @@ from monai.data import MetaTensor
 from torch import Tensor
 from tqdm import tqdm
 
+from .body import body_mask
 from .commissioning_table import Outcome, Trial, markdown
 from .errors import InputError
 from .geometry import as_affine, centre_mm, ijk_to_mm, inside, spacing_of
@@ -24,7 +25,7 @@ from .phantom import PelvisPhantom, add_noise
 from .register import Options, load_network, register
 from .resume import weights_sha256
 from .rigid import RigidTransform, angle_deg
-from .volumes import body_mask, load_volume, make_volume, resample, standard_grid, to_orientation_ras
+from .volumes import load_volume, make_volume, resample, standard_grid, to_orientation_ras
 from .whole import write_whole
 
 FIELD_MM = (260.0, 240.0, 160.0)  # of the moved scan, as that of a brachytherapy CT

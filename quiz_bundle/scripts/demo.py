@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from .body import body_mask
 from .demo_data import fetch_demo_ct
 from .demo_figure import draw_figure
 from .errors import InputError
@@ -33,7 +34,7 @@ from .regimes import draw_case
 from .report import check_writable
 from .rigid import RigidTransform, fit_rigid
 from .synthesis import AIR, body_points
-from .volumes import body_mask, load_volume, make_volume
+from .volumes import load_volume, make_volume
 
 BUNDLE = Path(__file__).resolve().parents[1]
 SEED = 2026  # the year it was written in; not picked for its result

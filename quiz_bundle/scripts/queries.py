@@ -6,9 +6,9 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from .body import body_mask
 from .geometry import ijk_to_mm
 from .result import Matches
-from .volumes import body_mask
 
 LEAST_CONFIDENCE = 0.2  # below it a match is not believed and a query has no answer
 

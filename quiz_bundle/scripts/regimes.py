@@ -17,6 +17,7 @@ from nibabel.orientations import aff2axcodes, apply_orientation, axcodes2ornt, i
 from torch import Tensor
 
 from . import appearance
+from .body import body_mask
 from .deformation import SmoothDeformation, Swell
 from .errors import InputError
 from .geometry import as_affine, as_points, centre_mm, corners_mm, ijk_to_mm, inside, lattice_ijk, spacing_of
@@ -25,7 +26,7 @@ from .metrics import tre_mm
 from .regime_recipes import ORGANS_MM, REGIMES, Regime
 from .rigid import RigidTransform, fit_rigid
 from .synthesis import AIR, Grid, Motion, body_points, dress, random_turn, render
-from .volumes import body_mask, make_volume, resample, standard_grid, to_orientation_ras
+from .volumes import make_volume, resample, standard_grid, to_orientation_ras
 
 FIXED_NOISE_HU = (5.0, 12.0)
 FRAME_SHIFT_MM = 400.0

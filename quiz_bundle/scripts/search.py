@@ -236,19 +236,19 @@ def nominate(
             generator=generator,
             keep=settings.nominees,
         )
-    tried = []
     for nominee in nominees:
-        tried.append(trials.climb(nominee))
-        if tried[-1][1] >= settings.certain:
+        if trials.climb(nominee)[1] >= settings.certain:
             break
-    if max((score for _, score in tried), default=-1.0) < settings.convincing:
-        tried += map(trials.climb, sweep(trials.pair, trials.points_mm))
-    if not tried:
-        return None, -1.0
-    best, reached = max(tried, key=lambda one: one[1])
+    if trials.best()[1] < settings.convincing:
+        for start in sweep(trials.pair, trials.points_mm):
+            trials.climb(start)
+    best, reached = trials.best()
+    if best is None:
+        return None, reached
     for _ in range(settings.rounds):
-        around = map(trials.climb, neighbours(best, trials.points_mm, settings.slips, settings.turns))
-        better, score = max(around, key=lambda one: one[1])
+        for other in neighbours(best, trials.points_mm, settings.slips, settings.turns):
+            trials.climb(other)
+        better, score = trials.best()
         if score <= reached:
             break
         gain, best, reached = score - reached, better, score

@@ -8,10 +8,11 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from .body import body_mask
 from .geometry import centre_mm, ijk_to_mm
 from .refine import climb
 from .rigid import RigidTransform
-from .volumes import body_mask, resample, standard_grid
+from .volumes import resample, standard_grid
 
 
 def sweep(

@@ -15,6 +15,7 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from . import appearance
+from .body import body_mask
 from .deformation import SmoothDeformation
 from .geometry import (
     apply_affine,
@@ -29,7 +30,7 @@ from .geometry import (
     spacing_of,
 )
 from .rigid import RigidTransform, rotation_matrix
-from .volumes import body_mask, resample, standard_grid
+from .volumes import resample, standard_grid
 
 AIR = appearance.AIR
 

@@ -27,7 +27,7 @@ class Trials:
     """
 
     def __init__(
-        self, pair: Sequence[MetaTensor], points_mm: Tensor, steps: int = 6, patches: int = 400, same_place: float = 12.0
+        self, pair: Sequence[MetaTensor], points_mm: Tensor, steps: int, patches: int, same_place: float
     ) -> None:
         self.pair, self.points_mm, self._steps, self._same_place = pair, points_mm, steps, same_place
         self._middles = points_mm[:patches]
@@ -43,6 +43,10 @@ class Trials:
         better, _ = climb(transform, *self.pair, self.points_mm, self._steps)
         self._tried.append((better, self._patches.correlation(better)))
         return self._tried[-1]
+
+    def best(self) -> tuple[RigidTransform | None, float]:
+        """The outcome of the highest correlation so far, and that; None and -1 where nothing was tried."""
+        return max(self._tried, key=lambda one: one[1], default=(None, -1.0))
 
     def peak_ratio(self, place: RigidTransform) -> float:
         """How many times as much the best of the other places that were tried leaves unexplained: 1 less its correlation.

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 from inference import write_scan
+from scripts.body import body_mask
 from scripts.files import on_fixed_grid
 from scripts.geometry import centre_mm, grid_affine, ijk_to_mm
 from scripts.phantom import PelvisPhantom
 from scripts.register import load_network, register
 from scripts.rigid import RigidTransform
-from scripts.volumes import body_mask, load_volume, make_volume, resample
+from scripts.volumes import load_volume, make_volume, resample
 from server import ROOT, running
 
 pytestmark = pytest.mark.label

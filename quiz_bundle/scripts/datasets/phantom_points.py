@@ -7,12 +7,13 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from ..body import body_mask
 from ..geometry import inside, mm_to_ijk, spacing_of
 from ..landmarks import PairedLandmarks
 from ..phantom import PelvisPhantom, correspond
 from ..phantom.patient import PhantomSession
 from ..synthesis import AIR, body_points
-from ..volumes import body_mask, make_volume
+from ..volumes import make_volume
 
 LANDMARKS = 6
 MARGIN_MM = 5.0

@@ -177,12 +177,13 @@ def _checks(record: Mapping) -> str:
          "between this map and the one of the matches alone: what the refinement changed"),
     ]  # fmt: skip
     shown = [(name, value, _held(found, guide), note) for name, value, found, note in rows if found is not None]
-    if (bending := checks["bending_mm"]) is not None:  # what the body does, not how well it is registered
-        note = "how far small patches would still move on their own, on average; not held against the guide"
-        shown.append(("bending of the body", number(bending, 1, "mm"), "–", note))
-    if (ratio := checks["peak_ratio"]) is not None:
-        note = "what the best other place that was tried leaves unexplained, over what this one leaves; about 1 is a guess"
-        shown.append(("next best place", f"{number(ratio, 1)} times", "–", note))
+    told = [  # of the body and of the search, which are not held against the guide
+        ("bending of the body", number(checks["bending_mm"], 1, "mm"), checks["bending_mm"],
+         "how far small patches would still move on their own, on average; not held against the guide"),
+        ("next best place", f"{number(checks['peak_ratio'], 1)} times", checks["peak_ratio"],
+         "what the best other place that was tried leaves unexplained, over what this one leaves; about 1 is a guess"),
+    ]  # fmt: skip
+    shown += [(name, value, "–", note) for name, value, found, note in told if found is not None]
     words = (
         f"Guide: the largest voxel dimension of the two scans, {number(guide, 1, 'mm')}, as TG-132 advises for target "
         "errors and consistency. It does not decide on the verdict. The map is rigid, and the smaller scan is always "
