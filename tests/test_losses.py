@@ -81,6 +81,18 @@ def test_the_directions_count_the_same():
     assert float(loss(ways, rows)) == pytest.approx(0.5)
 
 
+def test_the_way_back_should_end_at_the_query():
+    """Answers are right; one of two ways back ends 64 voxels off, a unit: half a unit on average, times the weight."""
+    rows = torch.stack([label([[8.0, 0, 0]], [1.0])] * 2, 1)
+    rows[..., 4:7] = torch.tensor([1.0, 2.0, 3.0])
+    ways = (found([[8.0, 0, 0]]), found([[8.0, 0, 0]]))
+    back = (found([[1.0, 2.0, 3.0]]), found([[65.0, 2.0, 3.0]]))
+    loss = MatchLoss("squared", attention=0, answer=0, cycle=0.3)
+    assert float(loss((*ways, *back), rows)) == pytest.approx(0.15)
+    rows[:, 1, :, 3] = 0.0  # a query without an answer has no way back
+    assert float(loss((*ways, *back), rows)) == 0
+
+
 def test_an_unknown_pair_loss_is_refused():
     with pytest.raises(ValueError, match="'squared' or 'huber'"):
         MatchLoss("cubed")

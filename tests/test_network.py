@@ -175,6 +175,22 @@ def test_both_ways_is_a_look_up_in_each_direction(net):
         close(found[way].points, net.look_up(joined, (voxels[:, way] + 0.5) * 2 / shape - 1, way == 1).points)
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_training_asks_the_answers_for_the_way_back(head):
+    """Answers of the first direction are asked in the second volume, and the error there teaches the answers, too."""
+    net = network(head).train()
+    pair, sizes = image(seed=7), torch.tensor([[[16, 24, 32], [8, 16, 24]]])
+    voxels = torch.stack([queries() * 4 + 5, queries(seed=8) * 3 + 4], 1)
+    there, _, back, _ = found = BothWays(net, and_back=True)(pair, voxels, sizes)
+    joined = net.join(net.encode(pair[:, :1]), net.encode(pair[:, 1:, :8, :16, :24]))
+    grid = (there.points + 0.5) * 2 / torch.tensor([8.0, 16.0, 24.0]) - 1
+    close(back.points, net.look_up(joined, grid, True).points)
+    (slope,) = torch.autograd.grad(back.points.sum(), there.points)
+    assert float(slope.abs().max()) > 0
+    assert len(found) == 4
+    assert len(BothWays(net, and_back=True).eval()(pair, voxels, sizes)) == 2
+
+
 def test_an_unknown_head_is_refused():
     with pytest.raises(ValueError, match="'pointer', 'regression'"):
         QuizNet(head="compass")

@@ -83,11 +83,12 @@ def test_volumes_then_the_second_stage(tmp_path):
         output_dir=str(second),
         pretrained=str(first / "model.pt"),
         learning_rate=0.0,
+        cycle_weight=0.5,
     )
     made.run()
     loss = made.parser.get_parsed_content("reset_loss")
     assert made.parser.get_parsed_content("train#trainer").loss_function is loss
-    assert (loss.weight, loss.window) == (0.01, 9)
+    assert (loss.weight, loss.window, loss.pair.cycle) == (0.01, 9, 0.5)
     started, trained = weights(first / "model.pt"), weights(second / "model.pt")
     assert all(torch.equal(started[name], trained[name]) for name, _ in made.network_def.named_parameters())
     norms = [p.grad.norm() for p in made.network_def.parameters() if p.grad is not None]

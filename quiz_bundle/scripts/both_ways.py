@@ -19,14 +19,15 @@ class BothWays(nn.Module):
     Args:
         network: shared, not copied.
         amp: run the convolutions and attention in bfloat16.
+        and_back: in training, ask each direction's answers for the way back, too.
     """
 
-    def __init__(self, network: QuizNet, amp: bool = False) -> None:
+    def __init__(self, network: QuizNet, amp: bool = False, and_back: bool = False) -> None:
         super().__init__()
-        self.network, self.amp = network, amp
+        self.network, self.amp, self.and_back = network, amp, and_back
 
-    def forward(self, image: Tensor, queries: Tensor, sizes: Tensor) -> tuple[Found, Found]:
-        """Answer both directions.
+    def forward(self, image: Tensor, queries: Tensor, sizes: Tensor) -> tuple[Found, ...]:
+        """Answer both directions; two more are the ways back from the answers of the first and of the second.
 
         Args:
             image: (B, 2, I, J, K), fixed and moving, padded behind their last voxels.
@@ -37,4 +38,11 @@ class BothWays(nn.Module):
         with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.amp):
             encoded = [self.network.encode(image[:, c : c + 1, :i, :j, :k]) for c, (i, j, k) in enumerate(shapes)]
             joined = self.network.join(*encoded)
-        return tuple(self.network.look_up(joined, ijk_to_grid(queries[:, c], shapes[c]), backward=c == 1) for c in (0, 1))
+
+        def ask(points_ijk: Tensor, volume: int) -> Found:
+            return self.network.look_up(joined, ijk_to_grid(points_ijk, shapes[volume]), backward=volume == 1)
+
+        found = tuple(ask(queries[:, c], c) for c in (0, 1))
+        if self.and_back and self.training:
+            found += tuple(ask(found[c].points, 1 - c) for c in (0, 1))
+        return found

@@ -19,6 +19,7 @@ class MatchLoss(nn.Module):
         attention: weight of the cross-entropy between the attention and a Gaussian round the target.
         answer: weight of the binary cross-entropy of "has an answer".
         spread: weight of the likelihood that fits the spread to the error; trains nothing else.
+        cycle: weight of the same loss of points for the way back, which should end where the query was.
         sigma: width of that Gaussian, voxels.
         unit: length of one unit of the squared error, voxels.
     """
@@ -29,6 +30,7 @@ class MatchLoss(nn.Module):
         attention: float = 1.0,
         answer: float = 0.25,
         spread: float = 0.0,
+        cycle: float = 0.0,
         sigma: float = 3.0,
         unit: float = 64.0,
     ) -> None:
@@ -36,28 +38,27 @@ class MatchLoss(nn.Module):
         if pair not in ("squared", "huber"):
             raise ValueError(f"pair: expected 'squared' or 'huber', found {pair!r}; change the config.")
         self.pair, self.sigma, self.unit = pair, sigma, unit
-        self.attention, self.answer, self.spread = attention, answer, spread
+        self.attention, self.answer, self.spread, self.cycle = attention, answer, spread, cycle
 
     def forward(self, found: Sequence[Found], label: Tensor) -> Tensor:
         """Mean over the directions.
 
         Args:
-            found: answers of each direction, D of them.
-            label: (B, D, Q, 13) as ``pairs.PackQueriesd`` makes it; the target and its presence are used.
+            found: answers of each direction, D of them, and with ``cycle`` D more for the ways back.
+            label: (B, D, Q, 13) as ``pairs.PackQueriesd`` makes it; target, presence and, for the way back, query.
         """
-        return torch.stack([self.one_way(f, label[:, d]) for d, f in enumerate(found)]).mean()
+        rows = label.unbind(1)
+        loss = torch.stack([self.one_way(f, row) for f, row in zip(found[: len(rows)], rows, strict=True)]).mean()
+        if self.cycle:
+            back = [self._points(f, r[..., 4:7], r[..., 3]) for f, r in zip(found[len(rows) :], rows, strict=True)]
+            loss = loss + self.cycle * torch.stack(back).mean()
+        return loss
 
     def one_way(self, found: Found, label: Tensor) -> Tensor:
         """Loss of one direction, label (B, Q, 13)."""
         target, answered = label[..., :3].float(), label[..., 3].float()
         count = answered.sum().clamp_min(1)
-        error = found.points - target
-        if self.pair == "squared":
-            pair = (error / self.unit).square().sum(-1)
-        else:
-            distance = (error.square().sum(-1) + 1e-6).sqrt()
-            pair = functional.smooth_l1_loss(distance / 4, torch.zeros_like(distance), reduction="none").clamp_max(6)
-        loss = (pair * answered).sum() / count
+        loss = self._points(found, target, answered)
         loss = loss + self.answer * functional.binary_cross_entropy_with_logits(found.answer, answered)
         if found.log_attention.shape[-1]:
             squared = (target[:, :, None] - found.tokens_at).square().sum(-1)
@@ -66,6 +67,17 @@ class MatchLoss(nn.Module):
             loss = loss + self.attention * (cross * answered).sum() / count
         if self.spread:
             scale = found.spread.clamp_min(0.1)
-            likelihood = error.detach().norm(dim=-1) / scale + scale.log()
+            error = (found.points - target).detach()
+            likelihood = error.norm(dim=-1) / scale + scale.log()
             loss = loss + self.spread * (likelihood * answered).sum() / count
         return loss
+
+    def _points(self, found: Found, target: Tensor, answered: Tensor) -> Tensor:
+        """L_pair: the error of the points (B, Q, 3) that have an answer, a mean over those."""
+        error = found.points - target
+        if self.pair == "squared":
+            pair = (error / self.unit).square().sum(-1)
+        else:
+            distance = (error.square().sum(-1) + 1e-6).sqrt()
+            pair = functional.smooth_l1_loss(distance / 4, torch.zeros_like(distance), reduction="none").clamp_max(6)
+        return (pair * answered).sum() / answered.sum().clamp_min(1)

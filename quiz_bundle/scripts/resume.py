@@ -81,13 +81,22 @@ class Resume:
 
     Args:
         folder: where both files go.
-        network: what ``model.pt`` is the state dict of.
+        network: the one that learns.
         objects: further named things with ``state_dict`` and ``load_state_dict`` (optimizer, schedule, early stop).
         rank: only rank 0 writes.
+        kept: what ``model.pt`` is the state dict of, where it is another (``averaging.Average``).
     """
 
-    def __init__(self, folder: str | Path, network: nn.Module, objects: Mapping[str, object], rank: int = 0) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        network: nn.Module,
+        objects: Mapping[str, object],
+        rank: int = 0,
+        kept: nn.Module | None = None,
+    ) -> None:
         self.folder, self.network, self.objects, self.rank = Path(folder), network, dict(objects), rank
+        self.kept = kept or network
         self.best = math.inf
 
     def attach(self, trainer: Engine, evaluator: Engine) -> None:
@@ -101,7 +110,7 @@ class Resume:
         if value < self.best:
             self.best = float(value)
             if self.rank == 0:
-                save_atomically(self.network.state_dict(), self.folder / "model.pt")
+                save_atomically(self.kept.state_dict(), self.folder / "model.pt")
 
     def _save(self, trainer: Engine) -> None:
         if self.rank:

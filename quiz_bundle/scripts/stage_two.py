@@ -71,10 +71,10 @@ class ResetLoss(nn.Module):
         """Mean over the directions, a scalar.
 
         Args:
-            found: answers of each direction, two of them.
+            found: answers of each direction, two of them, and what else L_pair wants.
             targets: labels and images.
         """
-        trans = torch.stack([self.trans(f, targets, d) for d, f in enumerate(found)]).mean()
+        trans = torch.stack([self.trans(f, targets, d) for d, f in enumerate(found[:2])]).mean()
         return self.pair(found, targets.label) + self.weight * trans
 
     def trans(self, found: Found, targets: Targets, direction: int) -> Tensor:

@@ -26,9 +26,7 @@ class Trials:
         same_place: mean distance in mm up to which two maps are of one place.
     """
 
-    def __init__(
-        self, pair: Sequence[MetaTensor], points_mm: Tensor, steps: int, patches: int, same_place: float
-    ) -> None:
+    def __init__(self, pair: Sequence[MetaTensor], points_mm: Tensor, steps: int, patches: int, same_place: float) -> None:
         self.pair, self.points_mm, self._steps, self._same_place = pair, points_mm, steps, same_place
         self._middles = points_mm[:patches]
         self._patches = Patches(*pair, self._middles)
