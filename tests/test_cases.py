@@ -181,6 +181,12 @@ def test_values_are_checked_first(options, subject):
         list_cases(**options)
 
 
+@pytest.mark.parametrize("key", ["fixed", "moving", "fixed_series", "moving_series"])
+def test_one_pair_and_a_datalist_are_too_much(tmp_path, key):
+    with pytest.raises(InputError, match=f"^{key}: expected one pair, found a datalist besides; give each case"):
+        list_cases(str(tmp_path / "list.json"), **{key: "1.2.3"})
+
+
 def test_an_empty_list(tmp_path):
     (tmp_path / "list.json").write_text('{"test": []}')
     with pytest.raises(InputError, match="expected at least one case under 'test', found none"):

@@ -77,6 +77,18 @@ def test_the_schedule_follows_a_changed_number_of_epochs(tmp_path, iterations):
     assert rates == pytest.approx([1 + math.cos(math.pi * n / iterations) for n in range(10, 20)])
 
 
+def test_a_checkpoint_without_an_average_starts_one(tmp_path):
+    """Of a training that kept none: the average goes on from the network's weights, and only they were learnt so far."""
+    ct, folder = volumes(tmp_path / "ct"), tmp_path / "out"
+    state = train(folder, ct, stop_after=1)
+    del state["objects"]["average"]
+    save_atomically(state, folder / "resume.pt")
+    made = workflow("training", volumes=ct, output_dir=str(folder), max_epochs=1, ema_momentum=0.5)
+    made.run()
+    average = made.parser.get_parsed_content("average")
+    assert all(torch.equal(average.network.state_dict()[name], value) for name, value in state["network"].items())
+
+
 class Counter(torch.nn.Module):
     """A network whose one weight counts the epochs."""
 

@@ -9,9 +9,9 @@ from scripts.geometry import corners_mm, grid_to_mm, inside, mm_to_grid, mm_to_i
 from scripts.queries import ask
 from scripts.result import Matches
 from scripts.rigid import RigidTransform, angle_deg
-from scripts.search import Fit, SearchSettings, fit_matches, fit_near, overruled, search
+from scripts.search import Fit, SearchSettings, fit_matches, fit_near, overruled, search, smaller_is_fixed
 from scripts.trials import Trials, neighbours
-from scripts.volumes import standardise
+from scripts.volumes import make_volume, standardise
 from scripts.zoom import common_region, tiles
 
 SETTINGS = SearchSettings(**QUICK)
@@ -21,6 +21,16 @@ SETTINGS = SearchSettings(**QUICK)
 def scans():
     """A standardised pair, the moving scan the smaller one."""
     return [standardise(volume, SETTINGS.spacing) for volume in pair()]
+
+
+def test_the_smaller_scan_is_one_of_the_two(scans):
+    """Whatever comes first; of two scans of one size, too."""
+    fixed, moving = scans
+    assert not smaller_is_fixed(fixed, moving)
+    assert smaller_is_fixed(moving, fixed)
+    darker = make_volume(fixed.as_tensor() * 0.9, fixed.affine)
+    assert smaller_is_fixed(darker, fixed)
+    assert not smaller_is_fixed(fixed, darker)
 
 
 def made_matches(count=300, outliers=0.0, noise_mm=0.0, seed=0):

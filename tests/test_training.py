@@ -75,7 +75,7 @@ def test_a_bad_datalist_from_inside_the_bundle(tmp_path):
 def test_volumes_then_the_second_stage(tmp_path):
     """The second stage starts from the first one's weights, and its loss is L_pair and a little of L_trans."""
     ct, first, second = volumes(tmp_path / "ct"), tmp_path / "first", tmp_path / "second"
-    run("training", volumes=ct, output_dir=str(first))
+    run("training", volumes=ct, output_dir=str(first), amp="true")  # as the command line hands it over
     made = workflow(
         "training",
         "train_resetter",

@@ -35,6 +35,15 @@ def test_a_tenth_of_each_folder_is_kept_for_validation(tmp_path):
     assert trained.isdisjoint(item["volume"] for item in items["validation"])
 
 
+def test_a_folder_a_patient_is_one_group(tmp_path):
+    for patient in range(20):
+        save(hu(0, (8, 8, 8)), tmp_path / f"p{patient:02d}" / "ct.nii.gz")
+    items = training_items(volumes=str(tmp_path))
+    assert {item["volume"].split("/")[-2] for item in items["validation"]} == {"p18", "p19"}
+    assert len(items["training"]) == 18
+    assert {item["group"] for item in items["training"]} == {str(tmp_path)}
+
+
 def test_of_few_volumes_one_is_kept(tmp_path):
     items = training_items(volumes=volumes(tmp_path, 3))
     assert [item["volume"][-8:] for item in items["training"]] == ["0.nii.gz", "1.nii.gz"]
@@ -49,6 +58,19 @@ def test_label_maps_are_painted_three_times_each(tmp_path):
     everything = items["training"] + items["validation"]
     assert sorted({item["seed"] for item in everything}) == [0, 1, 2, 3, 4, 5]
     assert {item["mask"] for item in everything} == {str(tmp_path / f"{patient}_mask.nii.gz") for patient in ("p1", "p2")}
+
+
+@pytest.mark.parametrize(("patients", "kept"), [(2, {"p1"}), (4, {"p3"}), (12, {"p8", "p9"})])
+def test_paintings_of_one_patient_stay_together(tmp_path, patients, kept):
+    """Of twelve 15 % are kept, which is two, the last by name; of few the last one."""
+    for patient in range(patients):
+        for kind in ("label", "mask"):
+            save(hu(0, (8, 8, 8)), tmp_path / f"p{patient}_{kind}.nii.gz")
+    items = training_items(label_maps=str(tmp_path), validation_fraction=0.15)
+    sections = [{item["labels"].split("/")[-1].split("_")[0] for item in items[s]} for s in ("training", "validation")]
+    assert sections[1] == kept
+    assert len(sections[0]) == patients - len(kept)
+    assert len(items["validation"]) == 3 * 2 * len(kept)
 
 
 def test_a_datalist_gives_its_sections(tmp_path):

@@ -34,7 +34,7 @@ class Average:
         return self.network.state_dict() if self._handler else {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on with an average; without one, from the learning network, which has to be loaded before."""
+        """Go on with an average; where a checkpoint has none, from the learning network, which has to be loaded before."""
         if self._handler:
             self.network.load_state_dict(state or self._learning.state_dict())
 

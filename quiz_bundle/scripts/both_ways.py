@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from .geometry import ijk_to_grid
 from .heads import Found
 from .network import QuizNet
+from .options import as_bool
 
 
 class BothWays(nn.Module):
@@ -20,11 +21,14 @@ class BothWays(nn.Module):
         network: shared, not copied.
         amp: run the convolutions and attention in bfloat16.
         and_back: in training, ask each direction's answers for the way back, too.
+
+    Raises:
+        InputError: ``amp`` is neither true nor false.
     """
 
-    def __init__(self, network: QuizNet, amp: bool = False, and_back: bool = False) -> None:
+    def __init__(self, network: QuizNet, amp: bool | str = False, and_back: bool = False) -> None:
         super().__init__()
-        self.network, self.amp, self.and_back = network, amp, and_back
+        self.network, self.amp, self.and_back = network, as_bool("amp", amp), and_back
 
     def forward(self, image: Tensor, queries: Tensor, sizes: Tensor) -> tuple[Found, ...]:
         """Answer both directions; two more are the ways back from the answers of the first and of the second.

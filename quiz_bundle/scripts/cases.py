@@ -21,6 +21,7 @@ from .landmarks import read_datalist
 from .options import as_bool, as_choice, as_path
 from .report import check_writable
 from .resume import weights_sha256
+from .versions import bundle_version
 from .workers import ending_in_order
 
 FILES = ("fixed", "moving", "queries", "landmarks", "fixed_region", "moving_labels")
@@ -50,10 +51,9 @@ def list_cases(
     hidden = as_bool("anonymous", anonymous)
     if datalist is None:
         return [given] if "fixed" in given or "moving" in given else []
-    for key in SERIES:
+    for key in ("fixed", "moving", *SERIES):
         if key in given:
-            raise InputError(key, "a series for one pair", "a datalist", "give each case of the datalist its own")
-    defaults = {key: value for key, value in given.items() if key not in ("fixed", "moving")}
+            raise InputError(key, "one pair", "a datalist besides", "give each case of the datalist its own")
     listed = read_datalist(as_path("datalist", datalist), dataset_dir).get("test", [])
     cases, names = [], set()
     for number, case in enumerate(listed):
@@ -61,7 +61,7 @@ def list_cases(
         if name in names or Path(name).name != name or name in ("", ".", ".."):
             raise InputError(datalist, "a different name for each case, usable as a folder", repr(name), "rename it")
         names.add(name)
-        cases.append({**defaults, **case, "name": name, "folder": name})
+        cases.append({**given, **case, "name": name, "folder": name})
     if not cases:
         raise InputError(datalist, "at least one case under 'test'", "none", "add cases")
     return cases
@@ -96,7 +96,7 @@ def run_cases(
             raise InputError(role, "a scan", "none", f"give --{role} FILE")
     hidden = as_bool("anonymous", anonymous)
     check_writable(output_dir)
-    options = {**options, "weights": weights_sha256(evaluator.network)}
+    options = {**options, "weights": weights_sha256(evaluator.network), "version": bundle_version()}
     if "folder" not in cases[0]:
         case = {**cases[0], "fingerprint": _fingerprint(cases[0], options)}
         with ending_in_order():

@@ -53,7 +53,10 @@ ANSWER_COLUMNS = (
     "label", "asked_x", "asked_y", "asked_z", "x", "y", "z", "confidence", "rigid_x", "rigid_y", "rigid_z",
 )  # fmt: skip
 # Options that say nothing about whose scan it is; everything else is left out of an anonymous report.
-ANONYMOUS_OPTIONS = ("transform", "refine", "queries_in", "device", "seed", "amp", "strict", "anonymous", "fingerprint")
+ANONYMOUS_OPTIONS = (
+    "transform", "refine", "queries_in", "seed", "amp",
+    "spacing_mm", "coarse_spacing_mm", "queries_per_pass", "hu_window", "fingerprint",
+)  # fmt: skip
 
 
 def write_outputs(

@@ -29,7 +29,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         InputError: the file is missing, is not a state dict, or is one of another network.
     """
     if not Path(path).is_file():
-        raise InputError(path, "a file of weights", "no such file", "train first, or name another with --pretrained")
+        raise InputError(path, "a file of weights", "no such file", "train first, or name another file")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
@@ -135,7 +135,7 @@ class Resume:
         self.network.load_state_dict(state["network"])
         for name, thing in self.objects.items():
             length = getattr(thing, "t_total", None)
-            thing.load_state_dict(state["objects"][name])
+            thing.load_state_dict(state["objects"].get(name, {}))
             if length is not None:
                 _set_length(thing, length)
         trainer.state.epoch, trainer.state.iteration = state["epoch"], state["iteration"]

@@ -174,8 +174,11 @@ def search(
 
 
 def smaller_is_fixed(fixed: MetaTensor, moving: MetaTensor) -> bool:
-    """Whether the fixed one of two volumes of one spacing has the smaller field."""
-    return fixed.numel() < moving.numel()
+    """Whether the fixed one of two volumes of one spacing has the smaller field; of two of one size, the less bright one."""
+    if fixed.numel() != moving.numel():
+        return fixed.numel() < moving.numel()
+    brightness = [v.as_tensor().sum(dtype=torch.float64) for v in (fixed, moving)]
+    return bool(brightness[0] < brightness[1])
 
 
 def swapped(fit: Fit) -> Fit:

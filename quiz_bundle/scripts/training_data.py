@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from .landmarks import read_datalist
 from .volumes import ITK_ENDINGS, NIFTI_ENDINGS
 
 SECTIONS = ("training", "validation", "test")
+PAINTINGS = 3  # of each label map
 
 
 def training_items(
@@ -29,13 +31,14 @@ def training_items(
         datalist: JSON of pairs with landmarks, see ``landmarks.read_datalist``.
         dataset_dir: folder that its paths are relative to.
         volumes: folder (or folders) of plain CTs, searched through their sub-folders.
-        label_maps: folder of ``*_label.nii.gz`` with ``*_mask.nii.gz`` beside them, painted into pseudo-CTs.
+        label_maps: folder of ``*_label.nii.gz`` with ``*_mask.nii.gz`` beside them, each painted into three pseudo-CTs.
         phantoms: number of phantom patients; 40 when there is nothing else.
-        validation_fraction: part of the volumes of each folder, by name, that is kept out of training.
+        validation_fraction: part of each group, by name, that is kept out of training; none of four or fewer.
         validation_draws: frozen pairs made from each validation volume.
 
     Returns:
-        ``training``, ``validation`` and ``test`` items, as ``pairs.LoadSourced`` takes them; ``group`` names the folder.
+        ``training``, ``validation`` and ``test`` items, as ``pairs.LoadSourced`` takes them; ``group`` is where they come
+        from: the folder a CT lies in, or where it lies there alone (a folder a patient) the folder that was named.
 
     Raises:
         InputError: a source is named that holds nothing.
@@ -44,27 +47,42 @@ def training_items(
     if datalist:
         for section, cases in read_datalist(datalist, dataset_dir).items():
             items.setdefault(section, []).extend({**case, "group": "pairs"} for case in cases)
-    groups: dict[str, list[dict]] = {}
+    groups: dict[str, list[list[dict]]] = {}  # of patients, who go into one section each
     for folder in [volumes] if isinstance(volumes, str) else list(volumes or []):
-        for file in _images(folder):
-            groups.setdefault(str(file.parent), []).append({"volume": str(file)})
+        files = _images(folder)
+        together = Counter(file.parent for file in files)
+        for file in files:
+            group = file.parent if together[file.parent] > 1 else folder
+            groups.setdefault(str(group), []).append([{"volume": str(file)}])
     if label_maps:
+        files = [file for file in _images(label_maps) if "_label" in file.name]
         groups["labels"] = [
-            {"labels": str(file), "mask": str(file.with_name(file.name.replace("_label", "_mask"))), "seed": seed}
-            for seed, file in enumerate(f for f in _images(label_maps) if "_label" in f.name for _ in range(3))
+            [
+                {"labels": str(file), "mask": str(file.with_name(file.name.replace("_label", "_mask"))), "seed": seed}
+                for seed in range(PAINTINGS * number, PAINTINGS * (number + 1))
+            ]
+            for number, file in enumerate(files)
         ]
     if not datalist and not groups:
         phantoms = phantoms or 40
     if phantoms:
-        groups["phantom"] = [{"phantom": seed} for seed in range(phantoms)]
-    for name, members in groups.items():
-        kept = max(1, round(validation_fraction * len(members))) if len(members) > 4 else 0
-        members = [{**member, "group": name} for member in members]
-        items["training"].extend(members[: len(members) - kept])
-        for number, member in enumerate(members[len(members) - kept :]):
+        groups["phantom"] = [[{"phantom": seed}] for seed in range(phantoms)]
+    learnt: list[list[dict]] = []
+    kept: list[list[dict]] = []
+    for name, patients in groups.items():
+        own = [[{**member, "group": name} for member in patient] for patient in patients]
+        spared = max(1, round(validation_fraction * len(own))) if len(own) > 4 else 0
+        learnt += own[: len(own) - spared]
+        kept.append([member for patient in own[len(own) - spared :] for member in patient])
+    if not items["validation"] and not any(kept) and learnt:  # few patients, and no group can spare one
+        if len(learnt) > 1:
+            kept = [learnt.pop()]
+        elif len(learnt[0]) > 1:
+            kept = [[learnt[0].pop()]]
+    items["training"].extend(member for patient in learnt for member in patient)
+    for members in kept:
+        for number, member in enumerate(members):
             items["validation"].extend(_frozen(member, number, validation_draws))
-    if not items["validation"] and len(items["training"]) > 1 and groups:  # few volumes, and no folder can spare one
-        items["validation"].extend(_frozen(items["training"].pop(), 0, validation_draws))
     for section in ("training", "validation"):
         _need_landmarks(datalist, section, items[section])
         if not items[section]:

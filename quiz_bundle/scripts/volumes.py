@@ -295,7 +295,7 @@ class Standardised(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        spacing: float = 2.5,
+        spacing: float = 3.0,
         window: Sequence[float] = WINDOW_HU,
         allow_missing_keys: bool = False,
     ) -> None:
