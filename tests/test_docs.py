@@ -29,6 +29,8 @@ BUNDLE = ROOT / "quiz_bundle"
 README = ROOT / "README.md"
 CARD = BUNDLE / "docs" / "README.md"
 CONVENTIONS = BUNDLE / "docs" / "conventions.md"
+BENCHMARK = BUNDLE / "docs" / "benchmark.md"
+REPRODUCE = BUNDLE / "docs" / "reproduce.md"
 DOCUMENTS = sorted(p for p in [*ROOT.glob("*.md"), *BUNDLE.rglob("*.md")] if ".venv" not in p.parts)
 CONTRACT_OPTIONS = {
     "fixed", "moving", "output_dir", "queries", "queries_in", "landmarks", "fixed_region", "moving_labels", "datalist",
@@ -57,7 +59,7 @@ def blocks(path, language):
 def commands():
     """Every command of the documents as words, without its comment and its environment variables."""
     found = []
-    for path in (README, CARD):
+    for path in (README, CARD, BENCHMARK, REPRODUCE):
         for block in blocks(path, "bash"):
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
@@ -201,7 +203,7 @@ def test_columns_and_exit_statuses_are_the_codes():
 
 
 def test_regimes_are_the_codes():
-    rows = {name: row[1] for row in tables(README) for name in re.findall(r"`([\w-]+)`|^(R\d)$", row[0]) if len(row) > 1}
+    rows = {name: row[1] for row in tables(BENCHMARK) for name in re.findall(r"`([\w-]+)`|^(R\d)$", row[0]) if len(row) > 1}
     said = {plain or quoted: text for (quoted, plain), text in rows.items() if (plain or quoted) in REGIMES}
     assert set(said) == set(REGIMES)
     for name in ("R1", "R2"):
