@@ -145,7 +145,7 @@ def test_region_makes_the_fit(monkeypatch):
             return matches
 
     network = use_oracle(monkeypatch)
-    for module in ("scripts.search", "scripts.register"):
+    for module in ("scripts.search", "scripts.answers"):
         monkeypatch.setattr(f"{module}.Matcher", Bent)
     fixed, moving = pair()
     points = ijk_to_mm(lattice_ijk(fixed.shape[1:]), fixed.affine)

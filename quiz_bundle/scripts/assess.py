@@ -40,6 +40,7 @@ BENDING_MM = 0.3, 45.0  # below, what the bend shows is noise; beyond, nothing f
 CERTAIN = 0.05  # chance below which the other outcome is left out of the band
 WORST_MM = 10.0  # expected error that is still accepted
 LEAST_INLIERS = 10  # with fewer, nothing but the intensities speaks for a map
+LEAST_SPREAD_MM, LEAST_SHARED = 12.0, 0.25  # of what fixes the map; of the smaller field
 PATCHES, BENT_PATCHES, BENT_STEPS = 1500, 500, 10  # compared; of the bend that judges, and its L-BFGS steps
 
 
@@ -178,11 +179,12 @@ def assess(evidence: Evidence, constants: Constants = SHIPPED) -> Verdict:
     reasons = []
     if evidence.inliers < LEAST_INLIERS:
         reasons.append(f"Only {evidence.inliers} matches agree with the rigid map; {LEAST_INLIERS} are needed.")
-    if evidence.spread_mm < 12:
+    if evidence.spread_mm < LEAST_SPREAD_MM:
         reasons.append("What fixes the map lies along a line or in one place, so the rotation is not fixed.")
-    if evidence.shared < 0.25:
+    if evidence.shared < LEAST_SHARED:
         share = f"{100 * evidence.shared:.0f} %"
-        reasons.append(f"Only {share} of the smaller scan's field lies inside the larger one's; 25 % are needed.")
+        needed = f"{100 * LEAST_SHARED:.0f} %"
+        reasons.append(f"Only {share} of the smaller scan's field lies inside the larger one's; {needed} are needed.")
     if evidence.local_correlation == -1.0 or math.isinf(evidence.bending_mm):
         reasons.append("Too little of the body lies in both scans to compare them.")
     elif not expected <= WORST_MM:  # NaN is no reason to trust

@@ -17,6 +17,7 @@ from .inferer import tensor_to_fit, unpack_pair
 from .options import as_bool, as_path
 from .register import Options, Stopwatch, conclude, load_case
 from .report import report_record, write_outputs
+from .volumes import AIR_HU
 
 INPUTS = ("fixed", "moving", "queries", "queries_in", "landmarks", "fixed_region", "moving_labels", "fingerprint")
 
@@ -61,7 +62,7 @@ class Concluded(Transform):
         registration = conclude(case, pair, found, self.network, self.options, watch)
         fixed = registration.fixed
         if registration.fixed_to_moving is None:
-            warped = MetaTensor(torch.full(fixed.shape, -1024.0), affine=fixed.affine)
+            warped = MetaTensor(torch.full(fixed.shape, AIR_HU), affine=fixed.affine)
         else:
             voxels = on_fixed_grid(registration.moving, fixed, registration.fixed_to_moving)
             warped = MetaTensor(convert_data_type(voxels, torch.Tensor)[0].reshape(fixed.shape), affine=fixed.affine)

@@ -13,21 +13,20 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from torch import Tensor
 
+from .answers import answer
 from .assess import assess, compare, gather, no_fit
 from .geometry import inside, mm_to_ijk
 from .landmarks import PairedLandmarks, read_landmarks, read_points
-from .matcher import Matcher
 from .metrics import landmark_report
 from .network import QuizNet
 from .options import as_bool, as_choice, as_integer, as_uid
-from .queries import LEAST_CONFIDENCE, ask, select
+from .queries import ask, select
 from .refine import bend, climb
-from .result import Answers, Registration
+from .result import Registration
 from .resume import load_weights, weights_sha256
 from .rigid import RigidTransform, fit_translation, polish
 from .search import Fit, SearchSettings, mark_inliers, search, smaller_is_fixed, swapped
 from .volumes import load_volume, standardise
-from .zoom import common_region, tiles
 
 PATCHES = 1500  # of the bend that refines
 BUNDLE = Path(__file__).resolve().parents[1]
@@ -223,7 +222,8 @@ def conclude(
     answers = None
     if case.get("queries") is not None:
         with watch.stage("queries"):
-            answers = answer(case["queries"], case.get("queries_in") or "fixed", pair, network, transform, options)
+            asked_in = case.get("queries_in") or "fixed"
+            answers = answer(case["queries"], asked_in, pair, network, transform, options.search, options.amp)
     return Registration(
         fixed=fixed,
         moving=moving,
@@ -298,43 +298,3 @@ def in_region(points_mm: Tensor, region: MetaTensor) -> Tensor:
     known = inside(points_mm, region.affine, region.shape[1:])
     i, j, k = torch.minimum(voxels.clamp_min(0), size - 1).unbind(-1)
     return known & (region.as_tensor()[0, i, j, k] > 0.5)
-
-
-def answer(
-    queries: tuple[list[str], Tensor],
-    queries_in: str,
-    pair: Sequence[MetaTensor],
-    network: QuizNet,
-    transform: RigidTransform | None,
-    options: Options,
-) -> Answers:
-    """Look points up with the matcher, close up if a place was found; NaN where there is no answer."""
-    labels, asked = queries
-    backward, settings = queries_in == "moving", options.search
-    points, confidence = torch.full_like(asked, torch.nan), torch.zeros(len(asked), dtype=torch.float64)
-    rigid = torch.full_like(asked, torch.nan)
-    region = None
-    if transform is not None:
-        rigid = (transform.inverse() if backward else transform)(asked)
-        region = common_region(*pair, transform, settings.margin)
-    nobody = asked[:0]
-    looks = (
-        [(list(pair), [torch.arange(len(asked))] * 2)]
-        if region is None
-        else tiles(region, (nobody, asked) if backward else (asked, nobody), settings.tile, settings.overlap)
-    )
-    for volumes, rows in looks:
-        here, there = volumes[::-1] if backward else volumes
-        row = rows[backward]
-        row = row[inside(asked[row], here.affine, here.shape[1:])]
-        if len(row) == 0:
-            continue
-        matcher = Matcher(network, *volumes, amp=options.amp)
-        found = matcher.one_way(asked[row], backward)
-        ends = found.fixed_mm if backward else found.moving_mm
-        known = inside(ends, there.affine, there.shape[1:]) & (found.confidence >= LEAST_CONFIDENCE)
-        known &= found.cycle_error_mm <= settings.cycle_limit * matcher.spacing_mm
-        points[row[known]], confidence[row] = ends[known], found.confidence
-    here, there = pair[::-1] if backward else pair  # the region goes a margin beyond the moving field
-    seen = inside(asked, here.affine, here.shape[1:]) & inside(points, there.affine, there.shape[1:])
-    return Answers(labels, asked, points.where(seen[:, None], torch.nan), confidence, rigid)
