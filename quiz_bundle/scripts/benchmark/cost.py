@@ -23,9 +23,10 @@ from ..phantom import PelvisPhantom
 from ..regimes import draw_case
 from ..register import Options, load_network, register
 from ..volumes import load_volume
+from ..whole import write_figure, write_whole
 from .cost_plot import cost_figure
 from .plan import FIRST_PHANTOM
-from .rows import append_row, number, read_rows, replace_text, write_rows
+from .rows import append_row, number, open_table
 from .table import machine
 
 COLUMNS = ("length_mm", "queries", "voxels", "seconds", "query_seconds", "peak_mb", "idle_mb", "threads", "accepted")
@@ -60,8 +61,7 @@ def measure_cost(
     """
     threads, seed = as_integer("threads", threads), as_integer("seed", seed)
     table = Path(output_dir) / "cost.csv"
-    rows = read_rows(table, COLUMNS)
-    write_rows(table, rows, COLUMNS)
+    rows = open_table(table, lambda row: True, COLUMNS)
     done = {tuple(row[column] for column in KEY) for row in rows}
     plan = [(as_integer("lengths", length), 0) for length in lengths]
     plan += [(MIDDLE_MM, as_integer("queries", count)) for count in queries]
@@ -74,8 +74,8 @@ def measure_cost(
         row |= {"length_mm": str(length), "queries": str(count), "threads": str(threads)}
         append_row(table, row, COLUMNS)
         rows.append(row)
-    replace_text(Path(output_dir) / "cost.md", markdown(rows))
-    cost_figure(rows).savefig(Path(output_dir) / "cost.png", dpi=110, facecolor="white")
+    write_whole(Path(output_dir) / "cost.md", markdown(rows))
+    write_figure(Path(output_dir) / "cost.png", cost_figure(rows), dpi=110, facecolor="white")
     return rows
 
 
@@ -96,7 +96,7 @@ def _pair(folder: Path, length_mm: int, count: int, seed: int) -> dict[str, str]
         drawn = torch.rand(count, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 0.5
         points = grid_to_mm(drawn, volume.affine, volume.shape[1:])  # the inner half of the field, along each axis
         lines = [f"{row},{x:.3f},{y:.3f},{z:.3f}" for row, (x, y, z) in enumerate(points.tolist())]
-        replace_text(Path(inputs["queries"]), "\n".join(["label,x,y,z", *lines, ""]))
+        write_whole(Path(inputs["queries"]), "\n".join(["label,x,y,z", *lines, ""]))
     return inputs
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..assess import SHIPPED, Constants, Evidence
 from ..benchmark.plan import Maker, phantom_sources
-from ..benchmark.rows import append_row, number, read_rows, write_rows
+from ..benchmark.rows import append_row, number, open_table
 from ..benchmark.table import share
 from ..errors import InputError
 from ..network import QuizNet
@@ -69,8 +69,7 @@ def run_calibration(
     torch.set_num_threads(as_integer("threads", threads))
     network = network or load_network(device=device)
     table = Path(output_dir) / "evidence.csv"
-    rows = read_rows(table, COLUMNS)
-    write_rows(table, rows, COLUMNS)
+    rows = open_table(table, lambda row: True, COLUMNS)
     done = {int(row["number"]) for row in rows}
     todo = [index for index in range(as_integer("cases", cases)) if index not in done]
     maker = Maker(kept=len(sources))
