@@ -174,6 +174,10 @@ def test_pairs_are_dealt_to_the_volumes_in_turn():
     assert [p.number for p in planned] == [0, 2, 4, 0, 2, 4, 1, 3, 1, 3]
     with pytest.raises(InputError, match="--unrelated"):
         plan_pairs(["ct"], ["unrelated"], 1, 0)
+    with pytest.raises(InputError, match=r"volume: .* 2 called 'ct.nii.gz'"):
+        plan_pairs(["p01/ct.nii.gz", "p02/ct.nii.gz", "p03/mr.nii.gz"], ["R1"], 2, 0)
+    with pytest.raises(InputError, match=r"datalist: .* 2 called 'p01'"):
+        plan_pairs([], [], 0, 0, real_pairs=[{"fixed": "p01/a.nii", "moving": "m"}, {"fixed": "p01/b.nii", "moving": "m"}])
     others = [p.other for p in plan_pairs(["ct"], ["unrelated"], 3, 0, unrelated=["x", "y"])]
     assert others == ["x", "y", "x"]
 

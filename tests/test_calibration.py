@@ -85,6 +85,23 @@ def _row(number, case):
     return names | {key: str(value) for key, value in cells.items()}
 
 
+def test_a_volume_cannot_be_judged_by_itself():
+    with pytest.raises(InputError, match="pairs to fit to, found no pair"):
+        cross_validated([replace(case, volume="ct") for case in drawn(8)])
+    with pytest.raises(InputError, match="found only lost ones"):
+        fit_constants([Judged("ct", 50.0, 3.0, GOOD)])
+
+
+def test_two_volumes_of_one_name(tmp_path):
+    files = [tmp_path / patient / "ct.nii.gz" for patient in ("p01", "p02")]
+    for file in files:
+        file.parent.mkdir()
+        file.touch()
+    with pytest.raises(InputError, match=r"2 called 'ct\.nii\.gz'"):
+        run_calibration(list(map(str, files)), output_dir=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_too_few_volumes(tmp_path):
     with pytest.raises(InputError, match="three volumes or more"):
         run_calibration(phantoms=2, output_dir=str(tmp_path))

@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from tqdm import tqdm
 
 from ..assess import SHIPPED, Constants, Evidence
-from ..benchmark.plan import Maker, phantom_sources
+from ..benchmark.plan import Maker, check_names, phantom_sources, volume_name
 from ..benchmark.rows import append_row, number, open_table
 from ..benchmark.table import share
 from ..errors import InputError
@@ -57,13 +57,15 @@ def run_calibration(
         The constants, to be put into ``assess.SHIPPED``.
 
     Raises:
-        InputError: no such file, fewer than three volumes in all, or another table in the folder.
+        InputError: no such file, two of one name, fewer than three volumes in all, no pair to fit to, or another table in
+            the folder.
     """
     sources = [volume] if isinstance(volume, str) else list(volume or [])
     for file in sources:
         if not Path(file).exists():
             raise InputError(file, "a CT file", "no such file", "check the path")
     sources += phantom_sources(as_integer("phantoms", phantoms), FIRST_PHANTOM)
+    check_names("volume", map(volume_name, sources))
     if len(sources) < 3:
         raise InputError("volume", "three volumes or more, phantoms counted", str(len(sources)), "name more")
     torch.set_num_threads(as_integer("threads", threads))
@@ -98,8 +100,7 @@ def _registered(sources: Sequence[str], index: int, maker: Maker, network: QuizN
     error = math.inf if unrelated else case.tre_mean_mm(found.fixed_to_moving)
     best = 0.0 if unrelated else case.best_rigid_mm
     cells = {"tre_mm": error, "best_rigid_mm": best, **found.verdict.evidence}
-    name = Path(source).name
-    yield {"number": str(index), "volume": name, "regime": regime, "unrelated": str(int(unrelated))} | {
+    yield {"number": str(index), "volume": volume_name(source), "regime": regime, "unrelated": str(int(unrelated))} | {
         key: number(float(value)) for key, value in cells.items()
     }
 
