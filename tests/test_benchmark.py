@@ -18,7 +18,7 @@ from scripts.benchmark.curves import binned, distribution
 from scripts.benchmark.plan import Planned, phantom_sources, plan_pairs
 from scripts.benchmark.plots import draw_plots
 from scripts.benchmark.quiz import QUIZ
-from scripts.benchmark.rows import COLUMNS, map_of
+from scripts.benchmark.rows import COLUMNS, append_row, map_of, open_table, write_rows
 from scripts.benchmark.table import common, markdown, report, summarise, wilson
 from scripts.errors import InputError
 from scripts.files import write_nifti
@@ -27,6 +27,7 @@ from scripts.peers import PEERS
 from scripts.queries import no_matches
 from scripts.rigid import RigidTransform, angle_deg
 from scripts.search import Fit
+from scripts.whole import write_figure
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -173,6 +174,10 @@ def test_pairs_are_dealt_to_the_volumes_in_turn():
     assert [p.number for p in planned] == [0, 2, 4, 0, 2, 4, 1, 3, 1, 3]
     with pytest.raises(InputError, match="--unrelated"):
         plan_pairs(["ct"], ["unrelated"], 1, 0)
+    with pytest.raises(InputError, match=r"volume: .* 2 called 'ct.nii.gz'"):
+        plan_pairs(["p01/ct.nii.gz", "p02/ct.nii.gz", "p03/mr.nii.gz"], ["R1"], 2, 0)
+    with pytest.raises(InputError, match=r"datalist: .* 2 called 'p01'"):
+        plan_pairs([], [], 0, 0, real_pairs=[{"fixed": "p01/a.nii", "moving": "m"}, {"fixed": "p01/b.nii", "moving": "m"}])
     others = [p.other for p in plan_pairs(["ct"], ["unrelated"], 3, 0, unrelated=["x", "y"])]
     assert others == ["x", "y", "x"]
 
@@ -305,6 +310,37 @@ def test_plots_of_each_regime_and_over_all(tmp_path):
     for name in names:
         assert imread(tmp_path / name).shape[1] >= 500
     assert draw_plots(rows[-1:], tmp_path) == []  # nothing to draw where nothing is known
+
+
+def test_a_table_keeps_what_another_process_appends_while_it_is_read(tmp_path):
+    """It is written anew only where a row does not hold any more, or where the last line has no end."""
+    table = tmp_path / "cases.csv"
+    write_rows(table, [a_row("quiz", 0, 4.0), a_row("centres", 0, 9.0)])
+
+    def meanwhile(row):
+        if row["method"] == "centres":
+            append_row(table, a_row("quiz", 1, 5.0))
+        return True
+
+    assert len(open_table(table, meanwhile)) == 2
+    assert [row["seed"] for row in read(table)] == ["0", "0", "1"]
+    assert len(open_table(table, lambda row: row["method"] == "quiz")) == 2 == len(read(table))
+    with table.open("a") as stream:
+        stream.write(table.read_text().splitlines()[-1])  # all of a row but its end: another one would join it
+    assert len(open_table(table, lambda row: True)) == 2 == len(table.read_text().splitlines()) - 1
+    assert [file.name for file in tmp_path.iterdir()] == ["cases.csv"]
+
+
+def test_a_plot_that_fails_leaves_the_earlier_one(tmp_path):
+    class Full:
+        def savefig(self, stream, **options):
+            stream.write(b"half")
+            raise OSError("no space left")
+
+    (tmp_path / "time.png").write_bytes(b"earlier")
+    with pytest.raises(OSError, match="no space"):
+        write_figure(tmp_path / "time.png", Full())
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"earlier"]
 
 
 def test_report_is_whole():

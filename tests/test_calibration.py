@@ -7,13 +7,19 @@ import numpy as np
 import pytest
 import torch
 from scripts.assess import SHIPPED, Constants, Evidence, lost_signs
-from scripts.benchmark.rows import write_rows
-from scripts.calibration import run_calibration
+from scripts.benchmark.plan import Maker
+from scripts.benchmark.rows import read_rows, write_rows
+from scripts.calibration import run, run_calibration
 from scripts.calibration.fit import Judged, cross_validated, figures, fit_constants, judge
 from scripts.calibration.run import COLUMNS
 from scripts.errors import InputError
+from scripts.register import load_network
+from scripts.resume import weights_sha256
+from scripts.volumes import make_volume
 
 TRUE = Constants((9.0, -8.0, -4.0, -3.0, -2.0), (1.0, 0.6, -0.3), (0.8, 1.25))
+PHANTOMS = ["phantom-101", "phantom-102", "phantom-103"]
+NO_NETWORK = {"network": torch.nn.Linear(2, 2), "threads": torch.get_num_threads()}
 GOOD = Evidence(500, 0.9, 40.0, 0.9, 0.95, 2.5, 3.0, 1.0, 1.0)
 
 
@@ -67,7 +73,8 @@ def test_each_volume_is_judged_by_the_others():
 def test_a_run_writes_its_pairs_and_goes_on(tmp_path):
     """59 made-up rows, so that there are both outcomes, and one pair that is really made."""
     options = {"phantoms": 3, "output_dir": str(tmp_path), "threads": torch.get_num_threads()}
-    made_up = [_row(number, case) for number, case in enumerate(drawn(60)) if number != 4]
+    shipped = weights_sha256(load_network())[:12]
+    made_up = [_row(number, case, shipped) for number, case in enumerate(drawn(60)) if number != 4]
     write_rows(tmp_path / "evidence.csv", made_up, COLUMNS)
     before = (tmp_path / "evidence.csv").read_text()
     run_calibration(cases=60, **options)
@@ -79,10 +86,60 @@ def test_a_run_writes_its_pairs_and_goes_on(tmp_path):
     assert "| the shipped constants |" in (tmp_path / "calibration.md").read_text()
 
 
-def _row(number, case):
+def _row(number, case, weights):
     cells = {"tre_mm": case.tre_mm, "best_rigid_mm": case.best_rigid_mm, **asdict(case.evidence)}
-    names = {"number": str(number), "volume": case.volume, "regime": "H1", "unrelated": "0"}
-    return names | {key: str(value) for key, value in cells.items()}
+    return run._planned(PHANTOMS, number) | {key: str(value) for key, value in cells.items()} | {"weights": weights}
+
+
+def test_rows_of_other_weights_are_made_again_and_those_of_other_volumes_refused(tmp_path, monkeypatch):
+    made = []
+
+    def registered(sources, index, maker, network):
+        made.append(index)
+        yield _row(index, cases[index], "")
+
+    monkeypatch.setattr(run, "_registered", registered)
+    table, cases, own = tmp_path / "evidence.csv", drawn(60), weights_sha256(NO_NETWORK["network"])[:12]
+    write_rows(table, [_row(number, case, own if number < 57 else "other") for number, case in enumerate(cases)], COLUMNS)
+    options = {"cases": 60, "output_dir": str(tmp_path), **NO_NETWORK}
+    with pytest.raises(InputError, match="found 3, phantom-101, H1, 1 where it is 3, phantom-104, H2, 1 now; move it away"):
+        run_calibration(phantoms=4, **options)
+    assert made == [] and len(read_rows(table, COLUMNS)) == 60  # refused before anything is thrown away
+    run_calibration(phantoms=3, **options)
+    assert made == [57, 58, 59] and {row["weights"] for row in read_rows(table, COLUMNS)} == {own}
+
+
+def test_a_table_without_weights_is_refused(tmp_path):
+    (tmp_path / "evidence.csv").write_text(",".join(COLUMNS[:-1]) + "\n")
+    with pytest.raises(InputError, match=r"evidence\.csv: expected a table of this benchmark, found the columns number,"):
+        run_calibration(phantoms=3, output_dir=str(tmp_path), **NO_NETWORK)
+
+
+def test_a_damaged_ct_ends_the_run_and_a_short_one_is_passed_over(tmp_path, monkeypatch):
+    file = tmp_path / "ct.nii.gz"
+    file.write_bytes(b"no CT")
+    with pytest.raises(InputError, match=r"ct\.nii\.gz"):
+        run_calibration(str(file), output_dir=str(tmp_path / "out"), **NO_NETWORK)
+    volume = make_volume(torch.full((1, 20, 20, 10), -1000.0), torch.diag(torch.tensor([4.0, 4.0, 4.0, 1.0])))
+    monkeypatch.setattr(Maker, "volume", lambda self, source: volume)
+    assert list(run._registered(PHANTOMS, 0, Maker(), None)) == []
+
+
+def test_a_volume_cannot_be_judged_by_itself():
+    with pytest.raises(InputError, match="pairs to fit to, found no pair"):
+        cross_validated([replace(case, volume="ct") for case in drawn(8)])
+    with pytest.raises(InputError, match="found only lost ones"):
+        fit_constants([Judged("ct", 50.0, 3.0, GOOD)])
+
+
+def test_two_volumes_of_one_name(tmp_path):
+    files = [tmp_path / patient / "ct.nii.gz" for patient in ("p01", "p02")]
+    for file in files:
+        file.parent.mkdir()
+        file.touch()
+    with pytest.raises(InputError, match=r"2 called 'ct\.nii\.gz'"):
+        run_calibration(list(map(str, files)), output_dir=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_too_few_volumes(tmp_path):

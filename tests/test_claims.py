@@ -173,8 +173,10 @@ def test_a_process_makes_itself_heard(tmp_path, monkeypatch):
     one = joined(tmp_path)
     file = one.folder / f"{one.me}.alive"
     os.utime(file, (1, 1))
-    while file.stat().st_mtime < 2:
+    deadline = time.monotonic() + 20
+    while file.stat().st_mtime < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
+    assert file.stat().st_mtime > 2
     leave(one)
 
 

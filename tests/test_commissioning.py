@@ -4,14 +4,16 @@ import math
 
 import pytest
 import torch
+from conftest import make_affine
 from oracle import centred, quick, scan, stand_in, use_oracle
-from scripts.commissioning import moved_scan, noisy, run_commissioning, run_trial
+from scripts.commissioning import FIELD_MM, cut_to_mm, moved_scan, noisy, run_commissioning, run_trial
 from scripts.commissioning_table import Outcome, Trial, markdown
 from scripts.errors import InputError
 from scripts.files import write_nifti
 from scripts.geometry import as_affine, inside, spacing_of
 from scripts.rigid import RigidTransform
 from scripts.volumes import make_volume, resample
+from tiny import BUNDLE
 
 SHAPE = (64, 48, 48)
 TRIAL = Trial("combined", (12.0, -7.5, 20.0), (4.0, -3.0, 5.0))
@@ -71,13 +73,33 @@ def outcome(error, limit=(0.5, 0.5, 1.5), trial=TRIAL):
 
 def test_table_counts_what_passes():
     nothing = Outcome(TRIAL, False, *(torch.full((3,), math.nan),) * 2, math.nan, torch.tensor([0.5, 0.5, 1.5]))
-    text = markdown([outcome([0.2, 0.3, 1.4]), outcome([0.2, 0.6, 0.1]), nothing], "a CT", (1, 1, 3), "ab" * 32)
+    outcomes = [outcome([0.2, 0.3, 1.4]), outcome([0.2, 0.6, 0.1]), nothing]
+    text = markdown(outcomes, "a CT", (180.4, 240, 160), "ab" * 32, "run commissioning")
     assert "**1 of 3 displacements" in text and "limits along R, A, S are 0.5, 0.5, 1.5 mm" in text
+    assert "cut to 180 x 240 x 160 mm" in text and text.endswith("Made by `run commissioning`.\n")
     rows = [line for line in text.splitlines() if line.startswith("| combined")]
     assert rows[0] == (
         "| combined | 12.0, -7.5, 20.0 | 4.0, -3.0, 5.0 | 0.10, 0.15, 0.70 | 0.20, 0.30, 1.40 | 0.042 | yes | yes |"
     )
     assert rows[1].endswith("| yes | **no** |") and "no fit" in rows[2]
+
+
+def test_the_field_is_cut_where_the_scan_is_larger():
+    """Stored in sagittal slices: 3 mm along the first axis, which is S; 300 x 200 x 90 mm along R, A, S."""
+    affine = make_affine([[0, 0, 2], [0, 2, 0], [3, 0, 0]], [0.0, 0.0, 0.0])
+    assert cut_to_mm(make_volume(torch.zeros(1, 30, 100, 150), affine)) == [260.0, 200.0, 90.0]
+    assert cut_to_mm(make_volume(torch.zeros(1, 30, 100, 130), affine)) is None
+    assert "in a field as large, each with" in markdown(
+        [outcome([0.2, 0.3, 1.4])], "a CT", None, "ab" * 32, "run commissioning"
+    )
+
+
+def test_the_phantoms_table_is_as_told_in_the_docs():
+    made = markdown(
+        [outcome([0.2, 0.3, 1.4])], "the built-in phantom (patient 0)", FIELD_MM, "46" * 32, "make commissioning"
+    )
+    made, kept = (text.splitlines() for text in (made, (BUNDLE / "docs" / "commissioning.md").read_text(encoding="utf-8")))
+    assert made[4:8] == kept[4:8] and made[-1].split("`. ")[1] == kept[-1].split("`. ")[1]
 
 
 def test_command_writes_the_table_for_a_ct_of_ones_own(fixed, tmp_path, monkeypatch):
@@ -92,5 +114,10 @@ def test_command_writes_the_table_for_a_ct_of_ones_own(fixed, tmp_path, monkeypa
     assert outcomes[0].passed
     text = target.read_text()
     assert "**1 of 1 displacements" in text and str(tmp_path) not in text and "own.nii" not in text
+    assert "cut to 134 x 100 x 160 mm" in text and text.endswith("Made by `run commissioning`.\n")
+    assert "voxels of 2.09 x 2.09 x 7.83 mm, so the limits along R, A, S are 1.0, 1.0, 3.9 mm" in text
+    monkeypatch.setattr("scripts.commissioning.phantom_scan", lambda seed: fixed)
+    run_commissioning(output=target, network=stand_in(), options=quick(), trials=[trial])
+    assert "(patient 0)" in target.read_text() and target.read_text().endswith("Made by `make commissioning`.\n")
     with pytest.raises(InputError, match=r"one of \.md"):
         run_commissioning(path, tmp_path / "table.txt")

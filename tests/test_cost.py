@@ -56,6 +56,18 @@ def test_each_length_and_number_of_queries_once(processes, tmp_path):
     assert imread(tmp_path / "cost.png").shape[1] > 800
 
 
+def test_other_settings_are_measured_anew(processes, tmp_path, monkeypatch):
+    """Of two rows, neither holds for another seed, other threads or other weights."""
+    for settings in ({"seed": 3, "threads": 1}, {"seed": 4, "threads": 1}, {"seed": 4, "threads": 2}):
+        measure_cost([200, 300], [], output_dir=str(tmp_path), **settings)
+    monkeypatch.setattr(cost, "weights_sha256", lambda network: "ab" * 32)
+    measure_cost([200], [], output_dir=str(tmp_path), seed=4)
+    assert [files[2] for files, _, _ in processes.asked] == [3, 3, 4, 4, 4, 4, 4]
+    with (tmp_path / "cost.csv").open() as stream:
+        (row,) = csv.DictReader(stream)
+    assert [row[name] for name in ("threads", "seed", "device", "weights")] == ["2", "4", "cpu", "abababababab"]
+
+
 def test_another_table_is_not_added_to(processes, tmp_path):
     (tmp_path / "cost.csv").write_text("volume,regime\n")
     with pytest.raises(InputError, match="columns volume,regime"):
@@ -68,6 +80,7 @@ def test_the_pair_is_a_reference_of_the_length_and_queries_within(tmp_path, monk
     fixed = load_volume(files["fixed"])
     assert fixed.shape == (1, 100, 100, 50)
     assert load_volume(files["moving"]).numel() == 130 * 120 * 53
+    assert cost._pair(tmp_path, 250, 0, 1)["fixed"] != files["fixed"]  # of another seed
     labels, points = read_points(files["queries"])
     centre = fixed.affine[:3, :3] @ (fixed.affine.new_tensor([99, 99, 49]) / 2) + fixed.affine[:3, 3]
     assert len(labels) == 20

@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 import torch
 from scripts.errors import InputError
-from scripts.geometry import ijk_to_mm
 from scripts.landmarks import (
-    LoadLandmarksd,
     PairedLandmarks,
     read_datalist,
     read_landmarks,
     read_points,
     write_markups,
 )
-from scripts.volumes import load_volume, make_volume, to_orientation_ras
+from scripts.register import load_case
+from scripts.volumes import load_volume, to_orientation_ras
 
 LABELS = ["left ASIS", "promontory"]
 RAS = [[-11.0, 22.0, 33.5], [4.0, -5.0, -600.25]]
@@ -132,7 +131,7 @@ def test_quiz_columns_are_z_y_x_voxels_of_each_image(tmp_path):
     assert landmarks.moving_mm.tolist() == [[108, 10, -37], [100, 6, -50]]
 
 
-def test_landmark_transform_means_the_voxels_of_the_file(tmp_path):
+def test_landmarks_of_a_case_mean_the_voxels_of_the_file(tmp_path):
     """Reordering the axes in memory must not move the points of a voxel-index file."""
     for name, affine in (("fixed", FIXED), ("moving", MOVING)):
         nib.Nifti1Image(np.random.default_rng(0).random((8, 8, 8), "float32"), affine.numpy()).to_filename(
@@ -140,21 +139,9 @@ def test_landmark_transform_means_the_voxels_of_the_file(tmp_path):
         )
     np.save(tmp_path / "k.npy", QUIZ)
     case = {name: to_orientation_ras(load_volume(tmp_path / f"{name}.nii")) for name in ("fixed", "moving")}
-    result = LoadLandmarksd()({**case, "landmarks": str(tmp_path / "k.npy")})
-    assert result["fixed_points"].tolist() == [[-1, -2, 9], [-2, 0, 0]]
-    assert result["moving_points"].tolist() == [[108, 10, -37], [100, 6, -50]]
-    assert type(result["fixed_points"]) is torch.Tensor
-    assert "fixed_points" not in LoadLandmarksd(allow_missing_keys=True)(case)
-
-
-def test_transform_without_file_takes_the_volume_as_it_is(tmp_path):
-    np.save(tmp_path / "k.npy", QUIZ)
-    volumes = {
-        "fixed": make_volume(torch.zeros(1, 4, 4, 4), FIXED),
-        "moving": make_volume(torch.zeros(1, 4, 4, 4), MOVING),
-    }
-    result = LoadLandmarksd()({**volumes, "landmarks": tmp_path / "k.npy"})
-    torch.testing.assert_close(result["fixed_points"], ijk_to_mm([[1, 2, 3], [2, 0, 0]], FIXED))
+    landmarks = load_case({**case, "landmarks": str(tmp_path / "k.npy")})["landmarks"]
+    assert landmarks.fixed_mm.tolist() == [[-1, -2, 9], [-2, 0, 0]]
+    assert landmarks.moving_mm.tolist() == [[108, 10, -37], [100, 6, -50]]
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------

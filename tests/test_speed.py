@@ -1,11 +1,15 @@
 """``run benchmark`` with ``speed.json``: what is timed, and what the table says."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from conftest import make_affine
+from scripts.benchmark import speed
 from scripts.benchmark.speed import markdown, measure, measure_speed
 from scripts.errors import InputError
 from scripts.files import write_nifti
+from scripts.volumes import load_volume, make_volume
 
 
 def test_a_method_is_measured_on_the_files(tmp_path):
@@ -25,6 +29,29 @@ def test_a_method_is_measured_on_the_files(tmp_path):
 def test_the_table_rounds():
     row = {"method": "quiz", "seconds": 2.346, "least": 2.3, "most": 2.5, "peak_mb": 812.4, "tre_mm": 4.567}
     assert "| quiz | 2.35 | 2.30-2.50 | 812 | 4.57 |" in markdown([row], 2, 5)
+
+
+def test_each_seed_has_a_pair_of_its_own(tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(volume, regime, seed):
+        drawn.append(seed)
+        return SimpleNamespace(
+            fixed=volume, moving=volume, body_fixed_mm=torch.zeros(1, 3), body_moving_mm=torch.zeros(1, 3)
+        )
+
+    class Phantom:
+        def __init__(self, seed, length_mm):
+            self.seed = seed
+
+        def session(self, kind, spacing):
+            return SimpleNamespace(volume=make_volume(torch.arange(64.0).reshape(1, 4, 4, 4) + self.seed, torch.eye(4)))
+
+    monkeypatch.setattr(speed, "PelvisPhantom", Phantom)
+    monkeypatch.setattr(speed, "draw_case", draw)
+    first, other, again = (speed.make_pair(tmp_path, seed) for seed in (0, 5, 0))
+    assert drawn == [0, 5] and first == again
+    assert [float(load_volume(files[0]).max()) for files in (first, other)] == [1063.0, 1068.0]
 
 
 def test_an_unknown_method_is_named(tmp_path):

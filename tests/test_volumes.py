@@ -13,7 +13,7 @@ from nibabel.orientations import aff2axcodes
 from scripts.body import body_mask
 from scripts.errors import InputError
 from scripts.geometry import centre_mm, corners_mm, ijk_to_mm, lattice_ijk, mm_to_grid, mm_to_ijk, spacing_of
-from scripts.volumes import LoadVolumed, Standardised, load_volume, make_volume, resample, standardise, to_orientation_ras
+from scripts.volumes import Standardised, load_volume, make_volume, resample, standardise, to_orientation_ras
 
 SHAPE = (41, 37, 30)
 WINDOW = (-2000.0, 1000.0)  # holds every coordinate of the six affines' volumes
@@ -318,15 +318,15 @@ def test_a_gzip_file_of_several_members_and_one_that_was_changed(tmp_path):
 
 def test_transforms_take_paths_and_volumes_and_collate(tmp_path):
     path = str(write_nifti(tmp_path / "a.nii.gz"))
-    loaded = LoadVolumed(["fixed", "moving"], allow_missing_keys=True)({"fixed": path, "case": "one"})
-    assert loaded["case"] == "one"
-    standard = Standardised("fixed", spacing=2.5)
-    first, second = standard(loaded)["fixed"], standard({"fixed": path})["fixed"]
+    standard = Standardised(["fixed", "moving"], spacing=2.5, allow_missing_keys=True)
+    done = standard({"fixed": load_volume(path), "case": "one"})
+    assert done["case"] == "one"
+    first, second = done["fixed"], standard({"fixed": path})["fixed"]
     assert torch.equal(first.as_tensor(), second.as_tensor())
     batch = list_data_collate([{"fixed": first}, {"fixed": second}])
     assert tuple(batch["fixed"].shape) == (2, *first.shape)
     with pytest.raises(KeyError):
-        LoadVolumed("moving")({"fixed": path})
+        Standardised("moving")({"fixed": path})
 
 
 def test_voxels_of_a_nifti_keep_their_places(tmp_path):

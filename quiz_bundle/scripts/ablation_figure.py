@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .benchmark.plots import BLUE, GREY, INK, ORANGE, SOFT, calm
-from .whole import write_whole
+from .whole import write_figure
 
 COLOURS = {"other": GREY, "first": SOFT, "pair": BLUE, "both": ORANGE}
 WORDS = {
@@ -46,9 +45,7 @@ def draw_curves(curves: Sequence[Mapping[str, object]], path: Path) -> None:
         axes.set_ylim(0, tallest if quantity == "validation_tre_mm" else None)
     panels["validation_tre_mm", heads[-1]].legend(fontsize=8, frameon=False, labelcolor=SOFT, loc="upper right")
     figure.subplots_adjust(left=0.06, right=0.985, top=0.89, bottom=0.085, wspace=0.16, hspace=0.3)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png")
-    write_whole(path, picture.getvalue())
+    write_figure(path, figure)
 
 
 def _lines(axes: object, points: Sequence[Mapping[str, object]], quantity: str) -> None:

@@ -28,7 +28,7 @@ from .rigid import RigidTransform, angle_deg
 from .volumes import load_volume, make_volume, resample, standard_grid, to_orientation_ras
 from .whole import write_whole
 
-FIELD_MM = (260.0, 240.0, 160.0)  # of the moved scan, as that of a brachytherapy CT
+FIELD_MM = (260.0, 240.0, 160.0)  # R, A, S, of the moved scan, as that of a brachytherapy CT
 NOISE_HU = 10.0
 VOXEL_MM = (1.0, 1.0, 3.0)  # of the phantom, as of a planning CT
 PLACES = 4000  # body points at which the error is looked at
@@ -88,7 +88,8 @@ def run_commissioning(
     for number, trial in enumerate(tqdm(trials, desc="commissioning", unit="trial")):
         outcomes.append(run_trial(fixed, trial, network, options or Options(), seed + number))
     name = f"the built-in phantom (patient {seed})" if volume is None else "a CT given with `--volume`"
-    text = markdown(outcomes, name, spacing_of(fixed.affine).tolist(), weights_sha256(network))
+    command = "make commissioning" if volume is None and seed == 0 else "run commissioning"
+    text = markdown(outcomes, name, cut_to_mm(fixed), weights_sha256(network), command)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, text)
     return outcomes
@@ -107,6 +108,20 @@ def noisy(scan: MetaTensor, seed: int) -> MetaTensor:
     return make_volume(data, scan.affine, scan.meta)
 
 
+def cut_to_mm(fixed: MetaTensor) -> list[float] | None:
+    """The sides R, A, S of a moved scan's field; None where it is no smaller than the scan (1, I, J, K)."""
+    straight = to_orientation_ras(fixed)
+    sides, shape = _field(straight)
+    return None if shape == list(straight.shape[1:]) else sides
+
+
+def _field(straight: MetaTensor) -> tuple[list[float], list[int]]:
+    """Sides R, A, S of the moved scan's field, mm, and its shape."""
+    step = spacing_of(straight.affine)
+    sides = torch.minimum(torch.tensor(FIELD_MM, dtype=torch.float64), torch.tensor(straight.shape[1:]) * step)
+    return sides.tolist(), (sides / step).round().long().tolist()
+
+
 def moved_scan(fixed: MetaTensor, trial: Trial, seed: int) -> tuple[MetaTensor, RigidTransform, Tensor]:
     """The fixed scan seen after a known displacement of the patient, in a smaller field.
 
@@ -122,7 +137,7 @@ def moved_scan(fixed: MetaTensor, trial: Trial, seed: int) -> tuple[MetaTensor, 
         InputError: there is no body in the scan.
     """
     straight = to_orientation_ras(fixed)
-    affine, step = as_affine(straight.affine), spacing_of(straight.affine)
+    affine = as_affine(straight.affine)
     coarse = resample(straight, *standard_grid(straight, BODY_STEP_MM))
     voxels = body_mask(coarse).nonzero().double()
     if len(voxels) < 1000:
@@ -130,15 +145,14 @@ def moved_scan(fixed: MetaTensor, trial: Trial, seed: int) -> tuple[MetaTensor, 
     middle = centre_mm(affine, straight.shape[1:])  # as far as it can be, so that the field lies in the scan
     middle[:2] = ijk_to_mm(voxels.mean(0)[None], coarse.affine)[0, :2]
     truth = RigidTransform.about(trial.turn_deg, trial.shift_mm, middle)
-    size = torch.tensor(straight.shape[1:]) * step
-    shape = (torch.minimum(torch.tensor(FIELD_MM, dtype=torch.float64), size) / step).round().long()
+    _, shape = _field(straight)
     grid = affine.clone()
-    grid[:3, 3] = truth(middle[None])[0] - grid[:3, :3] @ ((shape.double() - 1) / 2)
+    grid[:3, 3] = truth(middle[None])[0] - grid[:3, :3] @ ((torch.tensor(shape, dtype=torch.float64) - 1) / 2)
     placed = make_volume(straight.as_tensor(), truth.matrix @ affine)
-    moving = make_volume(resample(placed, grid, shape.tolist()).as_tensor(), grid, {"name": "moved"})
+    moving = make_volume(resample(placed, grid, shape).as_tensor(), grid, {"name": "moved"})
     chosen = torch.randperm(len(voxels), generator=torch.Generator().manual_seed(seed))
     body = ijk_to_mm(voxels[chosen], coarse.affine)
-    body = body[inside(truth(body), grid, shape.tolist())][:PLACES]
+    body = body[inside(truth(body), grid, shape)][:PLACES]
     return noisy(moving, seed + 1000), truth, body
 
 

@@ -55,18 +55,20 @@ class Outcome:
         return bool((self.worst_mm <= self.limit_mm).all())
 
 
-def markdown(outcomes: Sequence[Outcome], name: str, spacing: Sequence[float], weights: str) -> str:
+def markdown(outcomes: Sequence[Outcome], name: str, cut_to_mm: Sequence[float] | None, weights: str, command: str) -> str:
     """The table with what it says in one sentence above, and how to make it below; no date and no machine.
 
     Args:
         outcomes: one a trial, at least one.
         name: what was moved, in words.
-        spacing: its voxel size in mm.
+        cut_to_mm: R, A, S: the moved field; None if it is as large as the scan.
         weights: hash of the weights.
+        command: what made the table.
     """
     passed = sum(row.passed for row in outcomes)
     limits = _triple(outcomes[0].limit_mm.tolist())
-    voxel = " x ".join(f"{step:.3g}" for step in spacing)
+    voxel = " x ".join(f"{2 * limit:.3g}" for limit in outcomes[0].limit_mm.tolist())
+    field = "in a field as large" if cut_to_mm is None else f"cut to {' x '.join(f'{side:.0f}' for side in cut_to_mm)} mm"
     lines = [
         "# Commissioning: known shifts and turns",
         "",
@@ -74,7 +76,7 @@ def markdown(outcomes: Sequence[Outcome], name: str, spacing: Sequence[float], w
         "",
         f"The virtual phantom test of AAPM TG-132 for rigid registration, on {name}: voxels of {voxel} mm, so the limits "
         f"along R, A, S are {limits} mm. The moving scan is the fixed one seen through a known rigid map, interpolated "
-        "once, cut to 260 x 240 x 160 mm, each with noise of its own (10 HU). Turns are about the middle of that field; "
+        f"once, {field}, each with noise of its own (10 HU). Turns are about the middle of that field; "
         "errors are found minus applied, over body points that the moving scan holds. It tests the transform, its "
         "direction and its axes, not how well one patient's two scans can be matched: there nothing deforms.",
         "",
@@ -93,7 +95,7 @@ def markdown(outcomes: Sequence[Outcome], name: str, spacing: Sequence[float], w
             _yes(row.passed),
         )
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", f"Weights: SHA-256 `{weights[:16]}...`. Made by `make commissioning`.", ""]
+    lines += ["", f"Weights: SHA-256 `{weights[:16]}...`. Made by `{command}`.", ""]
     return "\n".join(lines)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from .page.figures import Picture, draw_pictures
 from .result import Matches, Registration, Verdict
 from .rigid import RigidTransform
 from .volumes import load_volume
+from .whole import write_figure
 
 WIDTH_INCHES, DPI = 10.0, 110
 GAP, BAND = 0.06, 0.3  # inches between pictures, and for the words above a row
@@ -40,12 +40,10 @@ def draw_figure(report: Mapping, fixed: str | Path, moving: str | Path, target: 
         words["after"] += f": mean error {marks['tre_mean_mm']:.1f} mm at {len(marks['errors'])} points of known truth"
     rows = [(words[section], pictures.of(section)) for section in words if pictures.of(section)]
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.part")
-    partial.write_bytes(_png(rows))
-    os.replace(partial, target)
+    write_figure(target, _figure(rows), dpi=DPI, metadata={"Software": None})
 
 
-def _png(rows: list[tuple[str, list[Picture]]]) -> bytes:
+def _figure(rows: list[tuple[str, list[Picture]]]) -> Figure:
     """Rows of pictures, each with words above it, at one scale."""
     wide = max(sum(image.width for image in images) for _, images in rows)
     scale = (WIDTH_INCHES - 4 * GAP) / wide
@@ -64,6 +62,4 @@ def _png(rows: list[tuple[str, list[Picture]]]) -> bytes:
             axes.set_axis_off()
             left += w + GAP
         top -= size + GAP
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()
+    return figure

@@ -11,14 +11,12 @@ import csv
 import io
 import json
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
-from monai.transforms import MapTransform
 from torch import Tensor
 
 from .errors import InputError
@@ -316,38 +314,3 @@ def _absolute(folder: Path, value: object) -> object:
     if isinstance(value, list):
         return [_absolute(folder, one) for one in value]
     return str(folder / Path(value).expanduser()) if isinstance(value, str) else value
-
-
-class LoadLandmarksd(MapTransform):
-    """Dictionary form of ``read_landmarks``: adds "fixed_points" and "moving_points" (N, 3), RAS mm, float64.
-
-    Args:
-        keys: the key of the landmark file, or of the list of two files.
-        fixed_key, moving_key: the volumes; needed for ``.npy`` only, loaded before.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection = "landmarks",
-        fixed_key: str = "fixed",
-        moving_key: str = "moving",
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.fixed_key, self.moving_key = fixed_key, moving_key
-
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
-        """Return a copy of the dictionary with the points added."""
-        result = dict(data)
-        for key in self.key_iterator(result):
-            affines = (_file_affine(result.get(name)) for name in (self.fixed_key, self.moving_key))
-            landmarks = read_landmarks(result[key], *affines)
-            result["fixed_points"], result["moving_points"] = landmarks.fixed_mm, landmarks.moving_mm
-        return result
-
-
-def _file_affine(volume: object) -> object:
-    """Affine of a volume as it lay in its file: voxel indices in a landmark file mean that order of axes."""
-    if not isinstance(volume, Tensor):
-        return None
-    return getattr(volume, "meta", {}).get("original_affine", getattr(volume, "affine", None))

@@ -274,21 +274,6 @@ def standardise(volume: MetaTensor, spacing: float, window: tuple[float, float] 
     return make_volume(scaled, affine, {**meta, "window": (float(low), float(high))})
 
 
-class LoadVolumed(MapTransform):
-    """Dictionary form of ``load_volume``: paths become volumes, volumes stay what they are."""
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
-        """Return a copy of the dictionary with the keys' volumes loaded."""
-        result = dict(data)
-        for key in self.key_iterator(result):
-            if not isinstance(result[key], Tensor):
-                result[key] = load_volume(result[key])
-        return result
-
-
 class Standardised(MapTransform):
     """Dictionary form of ``standardise``; takes volumes or paths."""
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -15,3 +20,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_figure(path: Path, figure: Figure, **options: object) -> None:
+    """Write a figure as PNG in the same way; the options are those of its ``savefig``."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", **options)
+    write_whole(path, picture.getvalue())

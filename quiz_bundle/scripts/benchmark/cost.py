@@ -22,14 +22,17 @@ from ..options import as_integer
 from ..phantom import PelvisPhantom
 from ..regimes import draw_case
 from ..register import Options, load_network, register
+from ..resume import weights_sha256
 from ..volumes import load_volume
+from ..whole import write_figure, write_whole
 from .cost_plot import cost_figure
 from .plan import FIRST_PHANTOM
-from .rows import append_row, number, read_rows, replace_text, write_rows
+from .rows import append_row, number, open_table
 from .table import machine
 
-COLUMNS = ("length_mm", "queries", "voxels", "seconds", "query_seconds", "peak_mb", "idle_mb", "threads", "accepted")
-KEY = COLUMNS[:2]
+KEY = ("length_mm", "queries")
+SETTINGS = ("threads", "seed", "device", "weights")
+COLUMNS = (*KEY, "voxels", "seconds", "query_seconds", "peak_mb", "idle_mb", *SETTINGS, "accepted")
 MIDDLE_MM = 400  # length at which queries are counted
 SPACING = (2.0, 2.0, 3.0)
 
@@ -47,7 +50,8 @@ def measure_cost(
     Args:
         lengths: of the reference, mm; no queries are asked.
         queries: numbers of points looked up, at a reference of 400 mm.
-        output_dir: made if it is not there; a measurement that is there already is not done again.
+        output_dir: made if it is not there; a measurement that is there already is not done again, unless it was done
+            with other threads, seed, device or weights.
         threads: CPU threads.
         seed: of the phantom and of the moving scan.
         device: where the network runs; peak memory is that of the process.
@@ -60,8 +64,9 @@ def measure_cost(
     """
     threads, seed = as_integer("threads", threads), as_integer("seed", seed)
     table = Path(output_dir) / "cost.csv"
-    rows = read_rows(table, COLUMNS)
-    write_rows(table, rows, COLUMNS)
+    weights = weights_sha256(load_network())[:12]
+    settings = dict(zip(SETTINGS, map(str, (threads, seed, device, weights)), strict=True))
+    rows = open_table(table, lambda row: settings.items() <= row.items(), COLUMNS)
     done = {tuple(row[column] for column in KEY) for row in rows}
     plan = [(as_integer("lengths", length), 0) for length in lengths]
     plan += [(MIDDLE_MM, as_integer("queries", count)) for count in queries]
@@ -71,16 +76,17 @@ def measure_cost(
         files = _pair(Path(output_dir) / "pairs", length, count, seed)
         with context.Pool(1) as pool:
             row = pool.apply(measure, (files, threads, device))
-        row |= {"length_mm": str(length), "queries": str(count), "threads": str(threads)}
+        row |= {"length_mm": str(length), "queries": str(count)} | settings
         append_row(table, row, COLUMNS)
         rows.append(row)
-    replace_text(Path(output_dir) / "cost.md", markdown(rows))
-    cost_figure(rows).savefig(Path(output_dir) / "cost.png", dpi=110, facecolor="white")
+    write_whole(Path(output_dir) / "cost.md", markdown(rows))
+    write_figure(Path(output_dir) / "cost.png", cost_figure(rows), dpi=110, facecolor="white")
     return rows
 
 
 def _pair(folder: Path, length_mm: int, count: int, seed: int) -> dict[str, str]:
-    """Files of a phantom's reference of a length, a moving scan of 160 mm of it, and points to look up; made once."""
+    """Files of a phantom's reference of a length, a moving scan of 160 mm of it, and points to look up; made once a seed."""
+    folder = folder / str(seed)
     folder.mkdir(parents=True, exist_ok=True)
     files = {name: folder / f"{length_mm}_{name}.nii.gz" for name in ("fixed", "moving")}
     if not all(file.exists() for file in files.values()):
@@ -96,7 +102,7 @@ def _pair(folder: Path, length_mm: int, count: int, seed: int) -> dict[str, str]
         drawn = torch.rand(count, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 0.5
         points = grid_to_mm(drawn, volume.affine, volume.shape[1:])  # the inner half of the field, along each axis
         lines = [f"{row},{x:.3f},{y:.3f},{z:.3f}" for row, (x, y, z) in enumerate(points.tolist())]
-        replace_text(Path(inputs["queries"]), "\n".join(["label,x,y,z", *lines, ""]))
+        write_whole(Path(inputs["queries"]), "\n".join(["label,x,y,z", *lines, ""]))
     return inputs
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,8 +62,10 @@ def plan_pairs(
     They are ordered by source and regime, so that each is loaded once.
 
     Raises:
-        InputError: unrelated pairs are asked for, but nothing to draw them from.
+        InputError: unrelated pairs are asked for, but nothing to draw them from; two sources, or real pairs, of one name.
     """
+    check_names("volume", map(volume_name, sources))
+    check_names("datalist", map(_pair_name, real_pairs))
     drawn = []
     for source in sources:
         for regime in regimes:
@@ -74,10 +76,27 @@ def plan_pairs(
                         remedy = "give --unrelated FILE, or leave the regime out"
                         raise InputError("unrelated", f"a CT for the regime {regime}", "none", remedy)
                     other = unrelated[number % len(unrelated)]
-                drawn.append(Planned(Path(source).name, regime, seed + number, number, source, other))
+                drawn.append(Planned(volume_name(source), regime, seed + number, number, source, other))
     for number, pair in enumerate(real_pairs):
         drawn.append(Planned(_pair_name(pair), REAL, 0, number, pair=pair))
     return drawn
+
+
+def volume_name(source: str) -> str:
+    """What tables call a CT file or a phantom."""
+    return Path(source).name
+
+
+def check_names(option: str, names: Iterable[str]) -> None:
+    """Refuse a name that comes twice: its rows would be taken for those of one volume.
+
+    Raises:
+        InputError: it does.
+    """
+    names = list(names)
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        found = f"{names.count(twice[0])} called {twice[0]!r}"
+        raise InputError(option, "names that differ, without their folders", found, "rename all but one")
 
 
 def phantom_sources(count: int, first: int = FIRST_PHANTOM) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..peers import PEERS
+from ..whole import write_figure
 from .curves import binned, distribution, of_method
 from .plan import REAL
 from .quiz import QUIZ
@@ -53,7 +54,7 @@ def draw_plots(rows: Rows, folder: Path) -> list[Path]:
     files = []
     for name, figure in drawn.items():
         files.append(folder / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.png")
-        figure.savefig(files[-1], dpi=110, facecolor="white")
+        write_figure(files[-1], figure, dpi=110, facecolor="white")
     return files
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from ..geometry import centre_mm
 from ..peers import PeerResult
 from ..regimes import EvaluationCase
 from ..rigid import RigidTransform, angle_deg
+from ..whole import write_whole
 
 LIMIT_MM = 10.0
 KEY = ("volume", "regime", "seed", "method")
@@ -127,14 +129,44 @@ def read_rows(table: Path, columns: Sequence[str] = COLUMNS) -> list[dict]:
     Raises:
         InputError: the file is no table of this benchmark.
     """
+    return _read(table, columns)[0]
+
+
+def _read(table: Path, columns: Sequence[str]) -> tuple[list[dict], bool]:
+    """The rows of a table, and whether it holds these and nothing else."""
     if not table.exists():
-        return []
+        return [], False
     with table.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        if tuple(reader.fieldnames or ()) != tuple(columns):
-            found = f"the columns {','.join(reader.fieldnames or ())[:120]}"
-            raise InputError(table, "a table of this benchmark", found, "move it away or name another output_dir")
-        return [row for row in reader if row[columns[-1]] is not None and None not in row]
+        text = stream.read()
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    if tuple(reader.fieldnames or ()) != tuple(columns):
+        found = f"the columns {','.join(reader.fieldnames or ())[:120]}"
+        raise InputError(table, "a table of this benchmark", found, "move it away or name another output_dir")
+    lines = list(reader)
+    ended = lines if text.endswith("\n") else lines[:-1]
+    rows = [row for row in ended if row[columns[-1]] is not None and None not in row]
+    return rows, text.endswith("\n") and len(rows) == len(lines)
+
+
+def open_table(table: Path, holds: Callable[[Mapping], bool], columns: Sequence[str] = COLUMNS) -> list[dict]:
+    """The rows of an earlier run that still hold, in a table that more can be appended to; made if it is not there.
+
+    It is written anew only to be rid of a row or of a line that was cut off: what another process appends meanwhile would
+    be lost.
+
+    Args:
+        table: its file.
+        holds: tells of a row whether it still holds.
+        columns: of the table.
+
+    Raises:
+        InputError: the file is no table of this benchmark, or the folder cannot be written.
+    """
+    rows, whole = _read(table, columns)
+    kept = [row for row in rows if holds(row)]
+    if not whole or len(kept) < len(rows):
+        write_rows(table, kept, columns)
+    return kept
 
 
 def write_rows(table: Path, rows: Sequence[Mapping], columns: Sequence[str] = COLUMNS) -> None:
@@ -143,26 +175,28 @@ def write_rows(table: Path, rows: Sequence[Mapping], columns: Sequence[str] = CO
     Raises:
         InputError: the folder cannot be written.
     """
-    try:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with _writing(table):
         table.parent.mkdir(parents=True, exist_ok=True)
-        part = table.with_suffix(".part")
-        with part.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(part, table)
-    except OSError as error:
-        raise InputError(table.parent, "a folder that can be written", str(error), "name another output_dir") from error
+        write_whole(table, text.getvalue())
 
 
 def append_row(table: Path, row: Mapping, columns: Sequence[str] = COLUMNS) -> None:
-    """Add a row to the table, at once, so that an interruption loses none."""
-    with table.open("a", newline="", encoding="utf-8") as stream:
+    """Add a row to the table, at once, so that an interruption loses none.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    with _writing(table), table.open("a", newline="", encoding="utf-8") as stream:
         csv.DictWriter(stream, columns, lineterminator="\n").writerow(row)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+@contextmanager
+def _writing(table: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(table.parent, "a folder that can be written", str(error), "name another output_dir") from error

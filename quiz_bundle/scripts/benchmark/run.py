@@ -18,11 +18,12 @@ from ..network import QuizNet
 from ..options import as_integer
 from ..peers import PEERS, PeerResult
 from ..regime_recipes import REGIMES
+from ..whole import write_whole
 from .methods import Methods, check_methods
 from .plan import Maker, phantom_sources, plan_pairs
 from .plots import draw_plots
 from .quiz import QUIZ
-from .rows import KEY, VERDICT, append_row, check_same, measure, number, read_rows, replace_text, write_rows
+from .rows import KEY, VERDICT, append_row, check_same, measure, number, open_table, read_rows
 from .table import machine, report, summarise
 
 PHANTOMS = 8  # where no volumes are named
@@ -89,8 +90,7 @@ def run_benchmark(
     runner = Methods(methods, threads, weights, device, network)
     folder = Path(output_dir)
     table = folder / "cases.csv"
-    rows = [row for row in read_rows(table) if runner.fresh(row)]
-    write_rows(table, rows)
+    rows = open_table(table, runner.fresh)
     done = {tuple(row[column] for column in KEY) for row in rows}
     wanted = [
         [m for m in methods if (m in QUIZ or pair.number < peer_cases) and (*pair.name, m) not in done] for pair in plan
@@ -115,7 +115,7 @@ def run_benchmark(
                 bar.update()
     rows = read_rows(table)  # with those that another process may have added meanwhile
     used = ", ".join(sorted({row["threads"] for row in rows}))
-    replace_text(folder / "summary.md", report(rows, f"{machine()}; threads: {used}", float(time_limit)))
+    write_whole(folder / "summary.md", report(rows, f"{machine()}; threads: {used}", float(time_limit)))
     draw_plots(rows, folder)
     return summarise(rows)
 

@@ -65,7 +65,7 @@ def measure_speed(
             raise InputError("methods", f"names among {', '.join((*PEERS, *WHOLE))}", repr(name), "choose from these")
     folder, threads, repeats = Path(output_dir), as_integer("threads", threads), as_integer("repeats", repeats)
     load_packages(methods, threads)
-    files = make_pair(folder, as_integer("seed", seed))
+    files = make_pair(folder / "pairs", as_integer("seed", seed))
     context = multiprocessing.get_context("spawn")
     rows = []
     for name in tqdm(methods, desc="speed", unit="method"):
@@ -76,7 +76,8 @@ def measure_speed(
 
 
 def make_pair(folder: Path, seed: int) -> tuple[str, str, str]:
-    """Files of the fixed and the moving scan, and of corresponding body points; made once."""
+    """Files of the fixed and the moving scan, and of corresponding body points; made once a seed."""
+    folder = folder / str(seed)
     folder.mkdir(parents=True, exist_ok=True)
     fixed, moving, points = (folder / name for name in ("fixed.nii.gz", "moving.nii.gz", "points.pt"))
     if not points.exists():

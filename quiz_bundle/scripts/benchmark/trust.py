@@ -12,6 +12,8 @@ from ..rigid import angle_deg
 from .rows import KEY, LIMIT_MM, centre_of, map_of
 
 RIGHT_MM = 5.0  # below it a refusal is a pity
+BOTH_WAYS = ("quiz", "quiz_reversed")
+CLOSE = (1.7, 1.0)  # mm and degrees between the two
 Share = tuple[int, int]  # how many, of how many
 
 
@@ -74,7 +76,7 @@ class Reversibility:
     Attributes:
         n: pairs on which both passes gave a map.
         shift_mm, turn_deg: median and 95 % quantile, of the distance at the body's middle and of the angle.
-        within: pairs that are less than 1.7 mm and 1 degree apart.
+        within: pairs that are less than ``CLOSE`` apart.
     """
 
     n: int
@@ -83,27 +85,23 @@ class Reversibility:
     within: int
 
 
-def reversibility(
-    rows: Iterable[Mapping[str, str]],
-    forward: str = "quiz",
-    backward: str = "quiz_reversed",
-    limits: tuple[float, float] = (1.7, 1.0),
-) -> Reversibility | None:
-    """Compare two methods' maps (both fixed to moving) pair by pair; None where no pair has both."""
-    found: dict[str, dict[tuple, Mapping]] = {forward: {}, backward: {}}
+def reversibility(rows: Iterable[Mapping[str, str]]) -> Reversibility | None:
+    """Compare the maps of ``BOTH_WAYS`` (both fixed to moving) pair by pair; None where no pair has both."""
+    found: dict[str, dict[tuple, Mapping]] = {method: {} for method in BOTH_WAYS}
     for row in rows:
         if row["method"] in found and row["fixed_to_moving"]:
             found[row["method"]][tuple(row[column] for column in KEY[:3])] = row
     shifts, turns = [], []
-    for pair, row in found[forward].items():
-        if pair in found[backward]:
-            there, back = map_of(row), map_of(found[backward][pair])
+    forward, backward = found.values()
+    for pair, row in forward.items():
+        if pair in backward:
+            there, back = map_of(row), map_of(backward[pair])
             middle = centre_of(row)[None]
             shifts.append(float((there(middle) - back(middle)).norm()))
             turns.append(angle_deg(there, back))
     if not shifts:
         return None
-    within = int(((np.array(shifts) < limits[0]) & (np.array(turns) < limits[1])).sum())
+    within = int(((np.array(shifts) < CLOSE[0]) & (np.array(turns) < CLOSE[1])).sum())
     return Reversibility(len(shifts), _middle_and_worst(shifts), _middle_and_worst(turns), within)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..assess import Constants, Evidence, assess, lost_signs, right_signs
 from ..benchmark.trust import Trust, trust
+from ..errors import InputError
 
 LOST_OVER_MM, LOST_OVER_BEST = 20.0, 1.5  # a map is lost if its TRE exceeds both: mm, and times the best rigid map's
 RIDGE = 2e-4  # keeps the odds finite where nothing is confused
@@ -45,11 +46,18 @@ class Judged:
 
 
 def fit_constants(cases: Sequence[Judged]) -> Constants:
-    """Fit the chance to be lost (logistic regression), and the error of a map that is not (least squares)."""
+    """Fit the chance to be lost (logistic regression), and the error of a map that is not (least squares).
+
+    Raises:
+        InputError: none of the cases has a map that is not lost.
+    """
+    right = [case for case in cases if not case.lost]
+    if not right:
+        expected, found = "a right map among the pairs to fit to", "only lost ones" if cases else "no pair"
+        raise InputError("calibration", expected, found, "give more --cases, or other volumes")
     lost_odds = _logistic(
         _table(lost_signs(case.evidence) for case in cases), torch.tensor([case.lost for case in cases]).double()
     )
-    right = [case for case in cases if not case.lost]
     error = torch.tensor([case.tre_mm for case in right], dtype=torch.float64).log()
     signs = _table(right_signs(case.evidence) for case in right)
     line = torch.linalg.lstsq(signs, error[:, None]).solution[:, 0]

@@ -12,14 +12,15 @@ from monai.data import MetaTensor
 from tqdm import tqdm
 
 from ..assess import SHIPPED, Constants, Evidence
-from ..benchmark.plan import Maker, phantom_sources
-from ..benchmark.rows import append_row, number, read_rows, write_rows
+from ..benchmark.plan import Maker, check_names, phantom_sources, volume_name
+from ..benchmark.rows import append_row, number, open_table, read_rows
 from ..benchmark.table import share
 from ..errors import InputError
 from ..network import QuizNet
 from ..options import as_integer
 from ..regimes import draw_case
 from ..register import Options, load_network, register
+from ..resume import weights_sha256
 from ..whole import write_whole
 from .fit import Judged, cross_validated, figures, fit_constants, judge
 
@@ -28,7 +29,8 @@ REGIMES = ("H2", "H1", "H5", "H4", "H3", "R2", "R5", "H1", "R1", "H3", "R4")
 FIRST_PHANTOM = 101  # drawn neither by training nor by the benchmark
 UNRELATED_EVERY = 7  # one pair of so many has another volume for its fixed scan
 EVIDENCE = tuple(field.name for field in fields(Evidence))
-COLUMNS = ("number", "volume", "regime", "unrelated", "tre_mm", "best_rigid_mm", *EVIDENCE)
+PLANNED = ("number", "volume", "regime", "unrelated")
+COLUMNS = (*PLANNED, "tre_mm", "best_rigid_mm", *EVIDENCE, "weights")
 
 
 def run_calibration(
@@ -42,7 +44,7 @@ def run_calibration(
 ) -> Constants:
     """Register hard pairs and fit the verdict's constants; writes ``evidence.csv`` and ``calibration.md``.
 
-    Pairs that are there already are not made again.
+    Pairs that are there already are not made again, unless they were registered with other weights.
 
     Args:
         volume: CT files that the pairs are drawn from, in turn; none of them may be one that results are reported on.
@@ -57,25 +59,29 @@ def run_calibration(
         The constants, to be put into ``assess.SHIPPED``.
 
     Raises:
-        InputError: no such file, fewer than three volumes in all, or another table in the folder.
+        InputError: no such file, two of one name, fewer than three volumes in all, no pair to fit to, another table in
+            the folder, or one of other volumes.
     """
     sources = [volume] if isinstance(volume, str) else list(volume or [])
     for file in sources:
         if not Path(file).exists():
             raise InputError(file, "a CT file", "no such file", "check the path")
     sources += phantom_sources(as_integer("phantoms", phantoms), FIRST_PHANTOM)
+    check_names("volume", map(volume_name, sources))
     if len(sources) < 3:
         raise InputError("volume", "three volumes or more, phantoms counted", str(len(sources)), "name more")
     torch.set_num_threads(as_integer("threads", threads))
     network = network or load_network(device=device)
-    table = Path(output_dir) / "evidence.csv"
-    rows = read_rows(table, COLUMNS)
-    write_rows(table, rows, COLUMNS)
+    table, weights = Path(output_dir) / "evidence.csv", weights_sha256(network)[:12]
+    for row in read_rows(table, COLUMNS):
+        _check_planned(table, row, sources)
+    rows = open_table(table, lambda row: row["weights"] == weights, COLUMNS)
     done = {int(row["number"]) for row in rows}
     todo = [index for index in range(as_integer("cases", cases)) if index not in done]
     maker = Maker(kept=len(sources))
     for index in tqdm(todo, desc="calibration", unit="pair"):
         for row in _registered(sources, index, maker, network):
+            row["weights"] = weights
             append_row(table, row, COLUMNS)
             rows.append(row)
     known = [_judged(row) for row in rows]
@@ -84,14 +90,29 @@ def run_calibration(
     return constants
 
 
+def _planned(sources: Sequence[str], index: int) -> dict[str, str]:
+    """The first cells of a pair's row: what it is drawn from."""
+    cells = (index, volume_name(sources[index % len(sources)]), REGIMES[index // len(sources) % len(REGIMES)])
+    unrelated = index % UNRELATED_EVERY == 3
+    return dict(zip(PLANNED, map(str, (*cells, int(unrelated))), strict=True))
+
+
+def _check_planned(table: Path, row: dict[str, str], sources: Sequence[str]) -> None:
+    """Refuse to mix evidence of other volumes, or in another order, with that of these."""
+    known, planned = (", ".join(cells[name] for name in PLANNED) for cells in (row, _planned(sources, int(row["number"]))))
+    if known != planned:
+        expected, found = "evidence of the same volumes in the same order", f"{known} where it is {planned} now"
+        raise InputError(table, expected, found, "move it away or name another output_dir")
+
+
 def _registered(sources: Sequence[str], index: int, maker: Maker, network: QuizNet) -> Iterator[dict[str, str]]:
     """The row of a pair; none where the volume is too short for the regime, or nothing could be fitted."""
-    source, regime = sources[index % len(sources)], REGIMES[index // len(sources) % len(REGIMES)]
+    planned, volume = _planned(sources, index), maker.volume(sources[index % len(sources)])
     try:
-        case = draw_case(maker.volume(source), regime, index)
+        case = draw_case(volume, planned["regime"], index)
     except InputError:
         return
-    unrelated = index % UNRELATED_EVERY == 3
+    unrelated = planned["unrelated"] == "1"
     fixed: MetaTensor = maker.volume(sources[(index + 1) % len(sources)]) if unrelated else case.fixed
     found = register(fixed, case.moving, network=network, options=Options())
     if found.fixed_to_moving is None:
@@ -99,10 +120,7 @@ def _registered(sources: Sequence[str], index: int, maker: Maker, network: QuizN
     error = math.inf if unrelated else case.tre_mean_mm(found.fixed_to_moving)
     best = 0.0 if unrelated else case.best_rigid_mm
     cells = {"tre_mm": error, "best_rigid_mm": best, **found.verdict.evidence}
-    name = Path(source).name
-    yield {"number": str(index), "volume": name, "regime": regime, "unrelated": str(int(unrelated))} | {
-        key: number(float(value)) for key, value in cells.items()
-    }
+    yield planned | {key: number(float(value)) for key, value in cells.items()}
 
 
 def _judged(row: dict[str, str]) -> Judged:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..benchmark import rows as benchmark_rows
-from ..benchmark.rows import number, read_rows, replace_text, write_rows
+from ..benchmark.rows import number, read_rows, write_rows
 from ..benchmark.table import machine, regime_of, reversibility_lines, summarise, trust_lines
+from ..whole import write_whole
 from .rows import COLUMNS, read_results
 
 CASE_COLUMNS = tuple(column for column in COLUMNS if column != "fixed_to_moving")
@@ -89,7 +90,7 @@ def collect(
     for name, place in (reports or {}).items():
         if Path(place).is_file():
             written.append(folder / f"{name}.md")
-            replace_text(written[-1], Path(place).read_text(encoding="utf-8"))
+            write_whole(written[-1], Path(place).read_text(encoding="utf-8"))
     return written
 
 

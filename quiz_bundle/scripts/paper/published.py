@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-VOXEL_DIAGONAL = 732.24  # sqrt(512^2 + 512^2 + 109^2): the denominator of the paper's rTRE
-
 
 @dataclass(frozen=True)
 class Published:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..benchmark.rows import replace_text
 from ..errors import InputError
+from ..whole import write_whole
 from .collect import BENCHMARK, CASES, REVERSIBILITY, TRAINING, TRUST
 from .markdown import LEGEND, grid, tables_of
 from .names import ORDER, SETS, spoken
@@ -37,7 +37,7 @@ def write_results(results_dir: str, page: str) -> Path:
     """
     if not Path(results_dir).is_dir():
         raise InputError(results_dir, "a folder of results", "none", "do `run collect` first")
-    replace_text(Path(page), document(Path(results_dir)))
+    write_whole(Path(page), document(Path(results_dir)))
     return Path(page)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..benchmark.rows import append_row, number, read_rows, write_rows
+from ..benchmark.rows import append_row, number, open_table, read_rows
 from ..errors import InputError
 from ..evaluation import MEASURES
 from ..geometry import as_points
@@ -92,8 +92,8 @@ def mean_error_mm(transform: PointMap | None, report: Mapping) -> float:
     return float((map_points(transform, fixed) - as_points(moving)).norm(dim=-1).mean())
 
 
-def open_tables(folder: Path, fresh: object) -> list[dict]:
-    """The rows of an earlier run that still hold, written back without the others and without their points.
+def open_tables(folder: Path, fresh: Callable[[Mapping], bool]) -> list[dict]:
+    """The rows of an earlier run that still hold; the others are gone, and so are their points.
 
     Args:
         folder: of ``rows.csv`` and ``points.csv``; made if it is not there.
@@ -102,11 +102,9 @@ def open_tables(folder: Path, fresh: object) -> list[dict]:
     Raises:
         InputError: the folder cannot be written, or holds other tables.
     """
-    rows = [row for row in read_rows(folder / "rows.csv", COLUMNS) if fresh(row)]
+    rows = open_table(folder / "rows.csv", fresh, COLUMNS)
     done = {key_of(row) for row in rows}
-    points = [point for point in read_rows(folder / "points.csv", POINT_COLUMNS) if key_of(point) in done]
-    write_rows(folder / "rows.csv", rows, COLUMNS)
-    write_rows(folder / "points.csv", points, POINT_COLUMNS)
+    open_table(folder / "points.csv", lambda point: key_of(point) in done, POINT_COLUMNS)
     return rows
 
 

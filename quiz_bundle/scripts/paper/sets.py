@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..benchmark.rows import replace_text
 from ..errors import InputError
+from ..whole import write_whole
 from .pairs import held_out_pairs, name_of
 
 
@@ -16,7 +16,7 @@ def write_sets(folder: Path, datalists: Mapping[str, str]) -> None:
     file = folder / "sets.json"
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     known |= {table: str(Path(path).absolute()) for table, path in datalists.items()}
-    replace_text(file, json.dumps(known, indent=2) + "\n")
+    write_whole(file, json.dumps(known, indent=2) + "\n")
 
 
 def find_case(folder: str | Path, table: str, name: str) -> dict:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..benchmark.methods import Methods, check_methods
 from ..benchmark.quiz import Answer
-from ..benchmark.rows import VERDICT, map_of, matrix_cells, number, replace_text, write_rows
+from ..benchmark.rows import VERDICT, map_of, matrix_cells, number, write_rows
 from ..benchmark.run import in_time
 from ..benchmark.table import machine
 from ..errors import InputError
@@ -24,6 +24,7 @@ from ..options import as_integer
 from ..peers import PeerResult
 from ..regimes import EvaluationCase
 from ..rigid import RigidTransform
+from ..whole import write_whole
 from . import statistics
 from .maps import map_file, save_map
 from .markdown import document
@@ -125,7 +126,7 @@ def write_tables(folder: Path) -> list[dict]:
     summary = statistics.summarise(rows)
     cells = [{k: number(v) if isinstance(v, float) else "" if v is None else v for k, v in s.items()} for s in summary]
     write_rows(folder / "summary.csv", cells, statistics.COLUMNS)
-    replace_text(folder / "tables.md", document(rows))
+    write_whole(folder / "tables.md", document(rows))
     return summary
 
 

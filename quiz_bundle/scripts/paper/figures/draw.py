@@ -9,10 +9,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...benchmark.rows import replace_text
 from ...errors import InputError
 from ...options import as_integer
 from ...page.markup import document, section
+from ...whole import write_figure, write_whole
 from ..rows import read_landmark_rows, read_results
 from .errors import draw_axes, draw_planes
 from .looks import load_example
@@ -67,7 +67,7 @@ def draw_figures(
         figure, caption = _draw(number, tables_dir, rows, points, shown, example)
         folder.mkdir(parents=True, exist_ok=True)
         files.append(folder / f"{name}.png")
-        figure.savefig(files[-1], dpi=110, facecolor="white", metadata={"Software": None})
+        write_figure(files[-1], figure, dpi=110, facecolor="white", metadata={"Software": None})
         _note(folder, name, caption)
     write_page(folder)
     return files
@@ -91,7 +91,7 @@ def _note(folder: Path, name: str, caption: str) -> None:
     """Keep a figure's caption for the page."""
     file = folder / "captions.json"
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    replace_text(file, json.dumps(dict(sorted((known | {name: caption}).items())), indent=2) + "\n")
+    write_whole(file, json.dumps(dict(sorted((known | {name: caption}).items())), indent=2) + "\n")
 
 
 def write_page(folder: Path) -> Path:
@@ -108,5 +108,5 @@ def write_page(folder: Path) -> Path:
         parts.append(section(f"Figure {number}. {title}", body, "whole"))
     heading = "The paper's Figures 2 to 8 on data of known truth"
     page = document("QUIZ: the paper's figures", heading, "numbers: docs/results.md", "".join(parts))
-    replace_text(folder / "figures.html", page)
+    write_whole(folder / "figures.html", page)
     return folder / "figures.html"
