@@ -35,12 +35,18 @@ Trained on the phantom cohort's training patients and measured on its test split
 losses, how the answers become a map, and whether matches are filtered by their cycle error; TRE in mm over the pairs
 that have a map. [training.md](training.md) has the details.""",
     "benchmark": """\
-Pairs of known truth drawn from real CTs that no training saw (`--volume FILE`), by the regimes R1 to R5 of the
-benchmark; errors are at some 4000 body points a pair, against the best rigid map of the same points.""",
+Pairs of known truth drawn from real CTs that no training saw, by the [regimes](benchmark.md#regimes) of the benchmark;
+errors are at some 4000 body points a pair. Best rigid: the least-squares rigid map of the same points; ratio: TRE over
+its TRE, pair by pair; turned and off by: against that map, at the middle of the body. All are medians.
+R1, R2, R4 and R5, their variants and the hard pairs H are of one CT of abdomen and pelvis (`--volume`), R3 is of a CT of
+an anthropomorphic phantom, 600 mm long, with ten pairs of the built-in phantom, 900 mm long, besides; unrelated pairs
+take their moving scan from other patients' CTs (`--unrelated`); "real" is a real pair, two breath-holds of one chest,
+whose errors are at 51 expert landmarks (`--datalist`). The peers ran on as many pairs as the table says.""",
 }
 COMMANDS = {
     "tables": RUN.format(id="tables", config="quiz_bundle/configs/tables.json"),
-    "benchmark": RUN.format(id="benchmark", config="quiz_bundle/configs/benchmark.json"),
+    "benchmark": RUN.format(id="benchmark", config="quiz_bundle/configs/benchmark.json")
+    + " \\\n    --volume CT.nii.gz  # further: variants.json, hard.json, --unrelated, --datalist, as benchmark.md says",
     "networks": RUN.format(
         id="training", config="\"['quiz_bundle/configs/train.json','quiz_bundle/configs/baselines/deformable.json',"
         "'quiz_bundle/configs/baselines/voxelmorph.json']\""
@@ -57,7 +63,7 @@ DIFFERENCES = """\
 - **Translation only or rigid.** "Rigid" in the paper is a translation, and so is "QUIZ as in the paper" here; QUIZ as
   shipped fits a rotation too, refines by intensities, and says when not to trust it.
 - **Network.** QUIZ as in the paper: regression head, mean displacement, both losses, at volumes of 48^3 instead of
-  128^3, on part of the cohort's training patients and for about an hour of a CPU, for lack of a GPU
+  128^3, on part of the cohort's training patients and for half an hour of a CPU, for lack of a GPU
   (`configs/ablation.json`; the sizes of a GPU are options). QUIZ as shipped: a pointer head, trained on other CTs
   ([model card](README.md)).
 - **VoxelMorph and TransMorph** are trained with NCC, Dice, smoothness 0.01 and Adam as in the paper, and once
@@ -66,7 +72,7 @@ DIFFERENCES = """\
 - **ANTs SyN**: its affine stage, cross-correlation and [150, 100, 50] as in the paper, on voxels of at least 5 mm
   with a window of 2 voxels, the smaller field as what ANTs calls fixed, ten pairs a table: at the scans' own
   resolution, a pair would take the better part of an hour. After QUIZ also without its affine stage, which on the
-  cone-beam look leaves a start that was right.
+  cone-beam look leaves a start that was right; these rows start from maps of an earlier refinement of QUIZ's.
 - **Training data of the networks.** QUIZ as in the paper, VoxelMorph and TransMorph have seen nothing but the phantom
   cohort; their rows on real CTs say how far that carries.
 - **rTRE** is given over the fixed field's diagonal in mm and over the paper's diagonal in voxels, which mixes units.

@@ -126,7 +126,7 @@ def _ablation(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _benchmark(folder: Path) -> list[str]:
-    """Issue 3's benchmark: successes, trust, reversibility."""
+    """The benchmark: successes, errors, trust, reversibility."""
     rows = _read(folder / BENCHMARK)
     parts = ["## Benchmark by regime", DATA["benchmark"], _block(COMMANDS["benchmark"])]
     if not rows:
@@ -139,6 +139,9 @@ def _benchmark(folder: Path) -> list[str]:
         "success@10mm (95 %)",
         "TRE, mm, median",
         "best rigid",
+        "ratio",
+        "turned by, deg",
+        "off by, mm",
         "seconds",
         "CPU seconds",
         "accepted",
@@ -146,12 +149,15 @@ def _benchmark(folder: Path) -> list[str]:
     lines = []
     for row in rows:
         success = f"{float(row['success10']):.2f} ({float(row['low']):.2f}-{float(row['high']):.2f})"
-        medians = (row[f"median_{name}"] for name in ("tre_mm", "best_rigid_mm", "seconds", "cpu_seconds"))
+        before, after = ("tre_mm", "best_rigid_mm"), ("rotation_error_deg", "translation_error_mm", "seconds", "cpu_seconds")
+        cells = [_short(row[f"median_{name}"]) for name in before] + [_ratio(row["median_ratio"])]
+        cells += [_short(row[f"median_{name}"]) for name in after]
         lines.append(
             [
                 *(row[name] for name in ("regime", "method", "n", "references")),
                 success,
-                *map(_short, (*medians, row["accepted"])),
+                *cells,
+                _short(row["accepted"]),
             ]
         )
     parts.append(grid(head, lines))
@@ -174,6 +180,11 @@ def _benchmark(folder: Path) -> list[str]:
 
 def _machines(rows: Sequence[Mapping[str, str]]) -> str:
     return "; ".join(sorted({row["machine"] for row in rows}))
+
+
+def _ratio(cell: str) -> str:
+    """A ratio near one with three digits behind the point, so that 1.003 and 1.011 are two."""
+    return f"{float(cell):.3f}" if cell and float(cell) < 10 else _short(cell)
 
 
 def _short(cell: str) -> str:
