@@ -15,7 +15,7 @@ from matplotlib.image import imread
 from scripts import peers
 from scripts.benchmark import methods, plan, quiz, run, run_benchmark
 from scripts.benchmark.curves import binned, distribution
-from scripts.benchmark.plan import Planned, phantom_sources, plan_pairs
+from scripts.benchmark.plan import Planned, ct_files, phantom_sources, plan_pairs
 from scripts.benchmark.plots import draw_plots
 from scripts.benchmark.quiz import QUIZ
 from scripts.benchmark.rows import COLUMNS, append_row, map_of, open_table, write_rows
@@ -59,7 +59,7 @@ def test_runs_goes_on_and_does_nothing_twice(ct_file, tmp_path, monkeypatch):
         return peers.PeerResult(None, 0.25, "gave up")
 
     monkeypatch.setitem(peers.PEERS, "half_way", half_way)
-    options = {"volume": str(ct_file), "cases": 2, "output_dir": str(tmp_path / "out"), "seed": 5, "threads": 1}
+    options = {"volumes": str(ct_file), "cases": 2, "output_dir": str(tmp_path / "out"), "seed": 5, "threads": 1}
     with pytest.raises(KeyboardInterrupt):
         run_benchmark(methods=["centres", "half_way"], **options)
     table = tmp_path / "out" / "cases.csv"
@@ -81,12 +81,22 @@ def test_runs_goes_on_and_does_nothing_twice(ct_file, tmp_path, monkeypatch):
 
 
 def test_other_cases_are_not_mixed_in(ct_file, tmp_path, monkeypatch):
-    options = {"volume": str(ct_file), "cases": 1, "output_dir": str(tmp_path / "out"), "threads": 1}
+    options = {"volumes": str(ct_file), "cases": 1, "output_dir": str(tmp_path / "out"), "threads": 1}
     run_benchmark(methods="centres", **options)
     draw = plan.draw_case
     monkeypatch.setattr(plan, "draw_case", lambda volume, regime, seed, other: draw(volume, regime, seed + 100))
     with pytest.raises(InputError, match="same cases"):
         run_benchmark(methods=["centres", "identity"], **options)
+
+
+def test_a_folder_stands_for_the_cts_in_it(tmp_path):
+    for name in ("b.nii.gz", "deeper/a.mha", "notes.txt", "series/1.dcm"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    files = [str(tmp_path / name) for name in ("b.nii.gz", "deeper/a.mha")]
+    assert ct_files([str(tmp_path)]) == files
+    assert ct_files([*files, "none.nii"]) == [*files, "none.nii"]
+    assert ct_files([str(tmp_path / "series")]) == [str(tmp_path / "series")]
 
 
 def test_real_pair_with_landmarks(ct_file, tmp_path):
@@ -95,9 +105,10 @@ def test_real_pair_with_landmarks(ct_file, tmp_path):
         "a,0,0,0,3,4,0\nb,50,0,0,53,4,0\nc,0,50,0,3,54,0\nd,0,0,50,3,4,50\n"
     )
     pairs = [{"name": "pair", "fixed": ct_file.name, "moving": ct_file.name, "landmarks": "points.csv"}]
-    (tmp_path / "pairs.json").write_text(json.dumps(pairs))
-    out = str(tmp_path / "out")
-    summary = run_benchmark(datalist=str(tmp_path / "pairs.json"), methods="identity", output_dir=out, threads=1)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "pairs.json").write_text(json.dumps(pairs))
+    options = {"datalist": str(tmp_path / "lists" / "pairs.json"), "dataset_dir": str(tmp_path)}
+    summary = run_benchmark(**options, methods="identity", output_dir=str(tmp_path / "out"), threads=1)
     assert [(s["regime"], s["method"], s["n"]) for s in summary] == [("real: pair", "identity", 1)]
     assert summary[0]["median_tre_mm"] == pytest.approx(5)
     assert summary[0]["median_best_rigid_mm"] == pytest.approx(0, abs=1e-6)
@@ -184,7 +195,7 @@ def test_pairs_are_dealt_to_the_volumes_in_turn():
 
 def test_peers_run_on_the_first_pairs_only(ct_file, tmp_path, monkeypatch):
     monkeypatch.setattr(quiz.QuizMethods, "run", lambda self, case, method: quiz.Answer(peers.PeerResult(None, 0.0), 0.0))
-    options = {"volume": str(ct_file), "network": torch.nn.Linear(2, 2), "output_dir": str(tmp_path / "out"), "threads": 1}
+    options = {"volumes": str(ct_file), "network": torch.nn.Linear(2, 2), "output_dir": str(tmp_path / "out"), "threads": 1}
     run_benchmark(methods=["centres", "quiz"], cases="3", peer_cases="1", **options)  # as the command line hands them over
     rows = read(tmp_path / "out" / "cases.csv")
     assert [(r["seed"], r["method"]) for r in rows] == [("0", "centres"), ("0", "quiz"), ("1", "quiz"), ("2", "quiz")]
@@ -199,7 +210,7 @@ def test_maps_that_are_not_rigid(ct_file, tmp_path, monkeypatch):
         return lambda points: start(points) + torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
 
     monkeypatch.setattr(methods, "deformable", lambda name, weights=None, device="cpu": deform)
-    options = {"volume": str(ct_file), "output_dir": str(tmp_path / "out"), "threads": 1}
+    options = {"volumes": str(ct_file), "output_dir": str(tmp_path / "out"), "threads": 1}
     summary = run_benchmark(methods=["centres", "centres+ants_syn"], cases=2, peer_cases=1, **options)
     assert [(s["method"], s["n"]) for s in summary] == [("centres", 1), ("centres+ants_syn", 1)]
     start, bent = read(tmp_path / "out" / "cases.csv")
@@ -253,10 +264,10 @@ def test_summary_adds_up():
     ("options", "message"),
     [
         ({"cases": "many"}, "whole number"),
-        ({"volume": "ct.nii", "regimes": ["R7"]}, "R7"),
-        ({"volume": "ct.nii", "regimes": ["unrelated"]}, "--unrelated"),
-        ({"volume": "ct.nii", "methods": ["magic"]}, "magic"),
-        ({"volume": "no_such_ct.nii.gz", "methods": "identity"}, "no_such_ct"),
+        ({"volumes": "ct.nii", "regimes": ["R7"]}, "R7"),
+        ({"volumes": "ct.nii", "regimes": ["unrelated"]}, "--unrelated"),
+        ({"volumes": "ct.nii", "methods": ["magic"]}, "magic"),
+        ({"volumes": "no_such_ct.nii.gz", "methods": "identity"}, "no_such_ct"),
     ],
 )
 def test_bad_options_are_told(options, message, tmp_path):

@@ -87,6 +87,25 @@ def test_a_cohort(ward, tmp_path):
     assert all(later[name] > before[name] for name in before if name.endswith("report.json"))
 
 
+@pytest.mark.parametrize("anonymous", [False, True])
+def test_a_case_that_is_no_pair_stops_nobody(ward, tmp_path, anonymous):
+    """One without a moving scan, one of nothing, one with a number for a file, and a good one; no name if none is wanted."""
+    good = {"fixed": str(ward / f"{PATIENT}_plan.nii.gz"), "moving": str(ward / f"{PATIENT}_bt.nii.gz")}
+    bad = {"name": PATIENT, "fixed": f"{PATIENT}_plan.nii.gz"}
+    (tmp_path / "cases.json").write_text(json.dumps([bad, None, {**good, "landmarks": 5}, {**good, "name": "good"}]))
+    run = {"datalist": tmp_path / "cases.json", "output_dir": tmp_path / "out", "refine": False, **ORACLE}
+    ended = infer(**run, anonymous=anonymous)
+    rows = summary(tmp_path / "out")
+    assert (ended.status, "Traceback" in ended.stderr) == (1, False)
+    assert [row["status"] for row in rows] == ["failed", "failed", "failed", "done"]
+    assert 'expected a path under "moving" in test[0], found ' in rows[0]["message"]
+    assert 'expected a path under "fixed" in test[1], found ' in rows[1]["message"]
+    assert rows[2]["message"].startswith("landmarks: expected a path, found 5; ")
+    assert rows[0]["name"] == ("case_0000" if anonymous else PATIENT)
+    told = [ended.stderr, *(data.decode("latin-1") for data in contents(tmp_path / "out").values())]
+    assert any(PATIENT in text for text in told) is not anonymous
+
+
 def test_another_file_is_another_case(ward, tmp_path):
     """What counts is what is in the files, not what they are called."""
     folder = tmp_path / "in"

@@ -7,7 +7,7 @@ from scripts.geometry import grid_to_mm, inside, mm_to_grid
 from scripts.matcher import Matcher
 from scripts.network import QuizNet
 from scripts.queries import ask
-from scripts.volumes import standardise
+from scripts.volumes import make_volume, standardise
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,18 @@ def matcher(network, volumes):
 @pytest.fixture(scope="module")
 def points(volumes):
     return ask(volumes[0], 60, torch.Generator().manual_seed(3))
+
+
+@torch.no_grad()
+def test_a_scan_of_one_token_is_asked_like_any_other(network, volumes):
+    """Eight voxels a side are one token, which cannot be normalised; a ninth voxel of air makes two and moves no point."""
+    cut = volumes[0].as_tensor()[:, 10:18, 10:16, 10:15]
+    small = make_volume(cut, volumes[0].affine)
+    points = small.affine[:3, :3] @ torch.tensor([3.0, 2.0, 4.0], dtype=torch.float64) + small.affine[:3, 3]
+    found = Matcher(network, small, volumes[1]).look_up(points[None])
+    beside = make_volume(torch.nn.functional.pad(cut, [0, 4]), small.affine)
+    torch.testing.assert_close(found.points_mm, Matcher(network, beside, volumes[1]).look_up(points[None]).points_mm)
+    assert len(Matcher(network, small, small).match(20, torch.Generator().manual_seed(0))) <= 40
 
 
 def test_answers_in_mm_are_the_networks(network, volumes, matcher, points):

@@ -41,7 +41,7 @@ def list_cases(
         single: ``fixed``, ``moving`` and the other inputs of one case; with a datalist, defaults for its cases.
 
     Raises:
-        InputError: a value is no path, two cases share a name, or a case lacks a scan.
+        InputError: a value is no path, or two cases share a name. A case that lacks a scan is kept with its "mistake".
     """
     given = {key: value for key, value in single.items() if value is not None}
     as_choice("queries_in", given.get("queries_in", "fixed"), ("fixed", "moving"))
@@ -54,14 +54,15 @@ def list_cases(
     for key in ("fixed", "moving", *SERIES):
         if key in given:
             raise InputError(key, "one pair", "a datalist besides", "give each case of the datalist its own")
-    listed = read_datalist(as_path("datalist", datalist), dataset_dir).get("test", [])
+    listed = read_datalist(as_path("datalist", datalist), dataset_dir, keep_bad=True).get("test", [])
     cases, names = [], set()
     for number, case in enumerate(listed):
         name = case_name(case, number, hidden)
         if name in names or Path(name).name != name or name in ("", ".", ".."):
             raise InputError(datalist, "a different name for each case, usable as a folder", repr(name), "rename it")
         names.add(name)
-        cases.append({**given, **case, "name": name, "folder": name})
+        own = {"datalist": datalist} if "mistake" in case else given
+        cases.append({**own, **case, "name": name, "folder": name})
     if not cases:
         raise InputError(datalist, "at least one case under 'test'", "none", "add cases")
     return cases
@@ -117,6 +118,11 @@ def _record(
     """Do one case of several unless it is finished; what came of it, a mistake too."""
     record, folder = {"name": case["name"], "folder": case["folder"]}, output_dir / str(case["folder"])
     try:
+        if "mistake" in case:
+            raise case["mistake"]
+        for role in FILES:
+            for file in _files(case.get(role)):
+                as_path(role, file)
         case = {**case, "fingerprint": _fingerprint(case, options)}
         report = _finished(folder, case["fingerprint"])
         if report is not None:

@@ -276,10 +276,15 @@ def write_markups(
         target.write(text)
 
 
-def read_datalist(path: str | Path, dataset_dir: str | Path | None = None) -> dict[str, list[dict]]:
+def read_datalist(path: str | Path, dataset_dir: str | Path | None = None, keep_bad: bool = False) -> dict[str, list[dict]]:
     """Read a list of cases: sections "training", "validation", "test", each a list of dictionaries.
 
     A bare list is the "test" section. Paths are made absolute, relative to ``dataset_dir`` or else the file's folder.
+
+    Args:
+        path: the file.
+        dataset_dir: folder that its paths are relative to.
+        keep_bad: keep a case without "fixed" and "moving" in its place, its error under "mistake".
 
     Raises:
         InputError: missing, not JSON, no section, or a case without "fixed" and "moving".
@@ -290,12 +295,12 @@ def read_datalist(path: str | Path, dataset_dir: str | Path | None = None) -> di
     sections = {"test": content} if isinstance(content, list) else content
     if not isinstance(sections, dict) or not any(name in sections for name in SECTIONS):
         found = f"the keys {', '.join(sections)[:120]}" if isinstance(sections, dict) else type(content).__name__
-        raise InputError(path, expected, found, "see the contract of --datalist in the README")
+        raise InputError(path, expected, found, "see --datalist in the README", unnamed="something else")
     folder = Path(path.parent if dataset_dir is None else dataset_dir).expanduser().absolute()
-    return {name: _cases(path, name, sections[name], folder) for name in SECTIONS if name in sections}
+    return {name: _cases(path, name, sections[name], folder, keep_bad) for name in SECTIONS if name in sections}
 
 
-def _cases(path: Path, section: str, cases: object, folder: Path) -> list[dict]:
+def _cases(path: Path, section: str, cases: object, folder: Path, keep_bad: bool) -> list[dict]:
     if not isinstance(cases, list):
         raise InputError(path, f"a list under {section!r}", type(cases).__name__, "write a list of cases")
     result = []
@@ -304,9 +309,13 @@ def _cases(path: Path, section: str, cases: object, folder: Path) -> list[dict]:
         missing = [key for key in ("fixed", "moving") if not isinstance(given.get(key), str)]
         if missing:
             expected = f'a path under "{missing[0]}" in {section}[{number}]'
-            raise InputError(path, expected, json.dumps(case)[:120], 'write {"fixed": "...", "moving": "..."}')
-        absolute = {key: _absolute(folder, value) if key in PATH_KEYS else value for key, value in case.items()}
-        result.append(absolute)
+            remedy = 'write {"fixed": "...", "moving": "..."}'
+            mistake = InputError(path, expected, json.dumps(case)[:120], remedy, unnamed="none")
+            if not keep_bad:
+                raise mistake
+            result.append({"name": given.get("name"), "mistake": mistake})
+        else:
+            result.append({key: _absolute(folder, v) if key in PATH_KEYS else v for key, v in case.items()})
     return result
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from monai.data import MetaTensor
 from torch import Tensor
+from torch.nn import functional
 
 from .geometry import grid_to_mm, ijk_to_grid, inside, mm_to_grid, spacing_of
 from .network import Joined, QuizNet
@@ -27,6 +28,13 @@ class Looked:
     confidence: Tensor
 
 
+def two_tokens(volume: MetaTensor, stride: int) -> MetaTensor:
+    """A volume (1, I, J, K), with air behind its last voxels where it would be one token, which cannot be normalised."""
+    if max(volume.shape[1:]) > stride:
+        return volume
+    return MetaTensor(functional.pad(volume.as_tensor(), [0, stride + 1 - volume.shape[3]]), affine=volume.affine)
+
+
 class Matcher:
     """A network and two standardised volumes, encoded once; answers point queries in mm.
 
@@ -41,14 +49,15 @@ class Matcher:
         self, network: QuizNet, fixed: MetaTensor, moving: MetaTensor, amp: bool = False, chunk: int = 1024
     ) -> None:
         self.network, self.volumes, self.chunk = network, (fixed, moving), chunk
+        self._encoded = tuple(two_tokens(volume, network.stride) for volume in self.volumes)
         self.device = next(network.parameters()).device
         with torch.inference_mode(), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=amp):
-            encoded = [network.encode(v.as_tensor()[None].to(self.device)) for v in self.volumes]
+            encoded = [network.encode(v.as_tensor()[None].to(self.device)) for v in self._encoded]
             self.joined: Joined = network.join(*encoded)
 
     def look_up(self, points_mm: Tensor, backward: bool = False) -> Looked:
         """Find points (Q, 3) of the fixed volume in the moving one, or the other way round if ``backward``; RAS mm."""
-        asked, searched = self.volumes[::-1] if backward else self.volumes
+        asked, searched = self._encoded[::-1] if backward else self._encoded
         shape = list(searched.shape[1:])
         grid = mm_to_grid(points_mm, asked.affine, asked.shape[1:]).float().to(self.device)
         points, confidence = [torch.zeros(0, 3)], [torch.zeros(0)]

@@ -10,7 +10,7 @@ import torch
 
 from .errors import InputError
 from .landmarks import read_datalist
-from .volumes import ITK_ENDINGS, NIFTI_ENDINGS
+from .volumes import IMAGE_ENDINGS, find_images
 
 SECTIONS = ("training", "validation", "test")
 PAINTINGS = 3  # of each label map
@@ -49,13 +49,13 @@ def training_items(
             items.setdefault(section, []).extend({**case, "group": "pairs"} for case in cases)
     groups: dict[str, list[list[dict]]] = {}  # of patients, who go into one section each
     for folder in [volumes] if isinstance(volumes, str) else list(volumes or []):
-        files = _images(folder)
+        files = images_below(folder)
         together = Counter(file.parent for file in files)
         for file in files:
             group = file.parent if together[file.parent] > 1 else folder
             groups.setdefault(str(group), []).append([{"volume": str(file)}])
     if label_maps:
-        files = [file for file in _images(label_maps) if "_label" in file.name]
+        files = [file for file in images_below(label_maps) if "_label" in file.name]
         groups["labels"] = [
             [
                 {"labels": str(file), "mask": str(file.with_name(file.name.replace("_label", "_mask"))), "seed": seed}
@@ -125,12 +125,14 @@ def _need_landmarks(datalist: object, section: str, items: Sequence[dict]) -> No
             raise InputError(datalist, f"landmarks with {name}", "none", "add them, or leave the pair out")
 
 
-def _images(folder: str | Path) -> list[Path]:
-    """All image files below a folder, sorted."""
-    endings = NIFTI_ENDINGS + ITK_ENDINGS
-    files = sorted(f for f in Path(folder).rglob("*") if f.is_file() and f.name.lower().endswith(endings))
-    if not files:
-        raise InputError(folder, f"a folder of CT volumes ({', '.join(endings)})", "none below it", "check the path")
+def images_below(folder: str | Path) -> list[Path]:
+    """All image files below a folder, sorted.
+
+    Raises:
+        InputError: there are none.
+    """
+    if not (files := find_images(folder)):
+        raise InputError(folder, f"a folder of CT volumes ({', '.join(IMAGE_ENDINGS)})", "none below it", "check the path")
     return files
 
 

@@ -37,6 +37,7 @@ AIR_HU = -1024.0
 WINDOW_HU = (-600.0, 600.0)
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 ITK_ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr")
+IMAGE_ENDINGS = NIFTI_ENDINGS + ITK_ENDINGS
 
 
 def load_volume(path: str | Path, name: str | None = None, series_uid: str | None = None) -> MetaTensor:
@@ -53,7 +54,7 @@ def load_volume(path: str | Path, name: str | None = None, series_uid: str | Non
             folder, see ``load_series``.
     """
     path = Path(path)
-    ending = next((e for e in NIFTI_ENDINGS + ITK_ENDINGS if path.name.lower().endswith(e)), None)
+    ending = next((e for e in IMAGE_ENDINGS if path.name.lower().endswith(e)), None)
     if not path.exists():
         raise InputError(path, "an image file or a DICOM folder", "no such file", "check the path")
     if path.is_dir() or (ending is None and is_dicom(path)):
@@ -61,7 +62,7 @@ def load_volume(path: str | Path, name: str | None = None, series_uid: str | Non
     if series_uid is not None:
         raise InputError(path, "a DICOM folder, since a series UID is given", "a file", "leave the series UID out")
     if ending is None:
-        remedy = f"convert it to one of {', '.join(NIFTI_ENDINGS + ITK_ENDINGS)}, or give the folder of a DICOM series"
+        remedy = f"convert it to one of {', '.join(IMAGE_ENDINGS)}, or give the folder of a DICOM series"
         raise InputError(path, "a NIfTI, MHA or NRRD file", f"a file ending in '{path.suffix}'", remedy)
     try:
         voxels, affine = (_read_nifti if ending in NIFTI_ENDINGS else _read_itk)(path)
@@ -258,6 +259,11 @@ def standard_grid(volume: MetaTensor, spacing: float) -> tuple[Tensor, tuple[int
     middle = (torch.tensor(new_shape, dtype=torch.float64) - 1) / 2
     new_affine[:3, 3] = centre_mm(affine, shape) - new_affine[:3, :3] @ middle
     return new_affine, new_shape
+
+
+def find_images(folder: str | Path) -> list[Path]:
+    """The image files below a folder, by their endings, sorted; none of a DICOM series."""
+    return sorted(file for file in Path(folder).rglob("*") if file.is_file() and file.name.lower().endswith(IMAGE_ENDINGS))
 
 
 def standardise(volume: MetaTensor, spacing: float, window: tuple[float, float] = WINDOW_HU) -> MetaTensor:

@@ -13,7 +13,7 @@ from ..landmarks import read_landmarks
 from ..phantom import PelvisPhantom
 from ..regime_recipes import REGIMES
 from ..regimes import EvaluationCase, draw_case, real_case
-from ..volumes import load_volume
+from ..volumes import find_images, load_volume
 
 REAL = "real"  # stands where the regime's name stands for pairs of known truth
 FIRST_PHANTOM = 1000  # training draws its phantoms from 0 on
@@ -80,6 +80,15 @@ def plan_pairs(
     for number, pair in enumerate(real_pairs):
         drawn.append(Planned(_pair_name(pair), REAL, 0, number, pair=pair))
     return drawn
+
+
+def ct_files(given: Sequence[str]) -> list[str]:
+    """CT files, and those below folders; a folder without any may be a DICOM series and is taken as it is."""
+    files = []
+    for place in given:
+        below = find_images(place) if Path(place).is_dir() else []
+        files += map(str, below or [place])
+    return files
 
 
 def volume_name(source: str) -> str:

@@ -20,7 +20,7 @@ from ..peers import PEERS, PeerResult
 from ..regime_recipes import REGIMES
 from ..whole import write_whole
 from .methods import Methods, check_methods
-from .plan import Maker, phantom_sources, plan_pairs
+from .plan import Maker, ct_files, phantom_sources, plan_pairs
 from .plots import draw_plots
 from .quiz import QUIZ
 from .rows import KEY, VERDICT, append_row, check_same, measure, number, open_table, read_rows
@@ -30,7 +30,7 @@ PHANTOMS = 8  # where no volumes are named
 
 
 def run_benchmark(
-    volume: str | Sequence[str] | None = None,
+    volumes: str | Sequence[str] | None = None,
     phantoms: int = 0,
     regimes: str | Sequence[str] = ("R1",),
     cases: int = 200,
@@ -38,6 +38,7 @@ def run_benchmark(
     output_dir: str = "eval/benchmark",
     methods: str | Sequence[str] = (*PEERS, *QUIZ),
     datalist: str | None = None,
+    dataset_dir: str | None = None,
     unrelated: str | Sequence[str] | None = None,
     seed: int = 0,
     threads: int = 2,
@@ -49,7 +50,7 @@ def run_benchmark(
     """Run every method on the same pairs; writes ``cases.csv``, ``summary.md`` and plots into ``output_dir``.
 
     Args:
-        volume: CT file, or files, from which pairs of known truth are drawn.
+        volumes: CT file, folder of CTs, or several of either, from which pairs of known truth are drawn.
         phantoms: number of built-in phantoms to draw them from as well; eight when there is nothing else.
         regimes: names in ``regimes.REGIMES``.
         cases: pairs of each regime, drawn from the volumes in turn; their seeds are ``seed``, ``seed`` + 1, ...
@@ -57,6 +58,7 @@ def run_benchmark(
         output_dir: made if it is not there.
         methods: names in ``methods.known_methods``, or two of them as in "quiz+ants_syn".
         datalist: JSON of real pairs with landmarks; its "test" section.
+        dataset_dir: folder that its paths are relative to.
         unrelated: CT file, or files, from which the moving scans of unrelated pairs are drawn.
         seed: of the first pair.
         threads: CPU threads for each method.
@@ -76,15 +78,17 @@ def run_benchmark(
         if name not in REGIMES:
             raise InputError("regimes", f"names among {', '.join(REGIMES)}", repr(name), "choose from these")
     check_methods(methods)
-    volumes = _several(volume) + phantom_sources(as_integer("phantoms", phantoms))
-    if not volumes and not datalist:
-        volumes = phantom_sources(PHANTOMS)
+    files = ct_files(_several(volumes))
+    sources = files + phantom_sources(as_integer("phantoms", phantoms))
+    if not sources and not datalist:
+        sources = phantom_sources(PHANTOMS)
     cases, peer_cases, threads = (
         as_integer(*option) for option in (("cases", cases), ("peer_cases", peer_cases), ("threads", threads))
     )
-    real_pairs = read_datalist(datalist).get("test", []) if datalist else []
-    plan = plan_pairs(volumes, regimes, cases, as_integer("seed", seed), _several(unrelated), real_pairs)
-    for file in _several(volume) + _several(unrelated):
+    real_pairs = read_datalist(datalist, dataset_dir).get("test", []) if datalist else []
+    others = ct_files(_several(unrelated))
+    plan = plan_pairs(sources, regimes, cases, as_integer("seed", seed), others, real_pairs)
+    for file in files + others:
         if not Path(file).exists():
             raise InputError(file, "a CT file", "no such file", "check the path")
     runner = Methods(methods, threads, weights, device, network)

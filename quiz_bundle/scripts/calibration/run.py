@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from tqdm import tqdm
 
 from ..assess import SHIPPED, Constants, Evidence
-from ..benchmark.plan import Maker, check_names, phantom_sources, volume_name
+from ..benchmark.plan import Maker, check_names, ct_files, phantom_sources, volume_name
 from ..benchmark.rows import append_row, number, open_table, read_rows
 from ..benchmark.table import share
 from ..errors import InputError
@@ -62,7 +62,7 @@ def run_calibration(
         InputError: no such file, two of one name, fewer than three volumes in all, no pair to fit to, another table in
             the folder, or one of other volumes.
     """
-    sources = [volume] if isinstance(volume, str) else list(volume or [])
+    sources = ct_files([volume] if isinstance(volume, str) else list(volume or []))
     for file in sources:
         if not Path(file).exists():
             raise InputError(file, "a CT file", "no such file", "check the path")
