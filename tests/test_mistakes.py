@@ -130,7 +130,7 @@ def test_bad_files_beside_the_images(good, tmp_path, oracle_run, mistake):
         (tmp_path / name).write_text(text)
     run = {"fixed": good / "fixed.nii.gz", "moving": good / "moving.nii.gz", "output_dir": tmp_path / "out"}
     ended = infer(**run, **{role: tmp_path / name}, refine=False, **ORACLE)
-    refused(ended, role if mistake == "all outside" else tmp_path / name, tmp_path / "out", found)
+    refused(ended, tmp_path / name, tmp_path / "out", found)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +179,21 @@ def test_a_folder_that_cannot_be_written(good, tmp_path, oracle_run):
     assert ended.status == 1
     assert ended.line.startswith(f"{out}: expected a folder that can be written, found not a directory; ")
     assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_landmarks_outside_both_images_are_told_by_their_files_unless_anonymous(good, tmp_path, oracle_run):
+    """Two files: both are named, and neither where nothing may tell whose scans they are."""
+    files = [tmp_path / f"{PATIENT}_{name}.csv" for name in ("plan", "bt")]
+    for file in files:
+        file.write_text("label,x,y,z\na,9000,0,0\n")
+    run = {"fixed": good / "fixed.nii.gz", "moving": good / "moving.nii.gz", "output_dir": tmp_path / "out", **ORACLE}
+    told = "expected points inside both images, found all 1 outside the fixed or the moving image; check that the"
+    named = infer(**run, landmarks=[str(file) for file in files])
+    assert named.line.startswith(f"{files[0]} and {files[1]}: {told}")
+    hidden = infer(**run, landmarks=[str(file) for file in files], anonymous=True)
+    assert hidden.line.startswith(f"landmarks and landmarks: {told}")
+    assert PATIENT not in hidden.stderr and str(tmp_path) not in hidden.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_anonymous_mistake_names_no_file(good, tmp_path, oracle_run):

@@ -311,7 +311,7 @@ def test_seeds(network):
     assert (first - other)[:3, :3].abs().max() < 0.01
 
 
-def test_landmarks_outside(network):
+def test_landmarks_outside(network, monkeypatch):
     fixed, moving = pair()
     marks = landmarks()
     some = PairedLandmarks(marks.labels, marks.fixed_mm.clone(), marks.moving_mm)
@@ -320,6 +320,7 @@ def test_landmarks_outside(network):
     assert result.landmarks["outside"] == ["a"]
     assert [error["label"] for error in result.landmarks["errors"]] == ["b", "c", "d"]
     some.fixed_mm += 5000
+    monkeypatch.setattr("scripts.register.search", None)  # refused before anything is searched
     with pytest.raises(InputError, match="^landmarks: expected points inside both images, found all 4 outside"):
         register(fixed, moving, network=network, options=quick(refine=False), landmarks=some)
 

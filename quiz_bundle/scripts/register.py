@@ -17,7 +17,7 @@ from .answers import answer
 from .assess import assess, compare, gather, no_fit
 from .geometry import inside, mm_to_ijk
 from .landmarks import PairedLandmarks, read_landmarks, read_points
-from .metrics import landmark_report
+from .metrics import inside_both, landmark_report
 from .network import QuizNet
 from .options import as_bool, as_choice, as_integer, as_uid
 from .queries import ask, select
@@ -171,9 +171,9 @@ def load_case(inputs: Mapping[str, object]) -> dict[str, object]:
             series = case.get(f"{key}_series")
             case[key] = load_volume(case[key], series_uid=None if series is None else as_uid(f"{key}_series", series))
     fixed, moving = case["fixed"], case["moving"]
-    marks = case.get("landmarks")
-    if marks is not None and not isinstance(marks, PairedLandmarks):
-        case["landmarks"] = read_landmarks(marks, _file_affine(fixed), _file_affine(moving))
+    if case.get("landmarks") is not None:
+        case["landmarks"] = read_landmarks(case["landmarks"], _file_affine(fixed), _file_affine(moving))
+        inside_both(case["landmarks"], fixed, moving)  # refused now, before anything is computed
     as_choice("queries_in", case.get("queries_in") or "fixed", ("fixed", "moving"))
     if case.get("queries") is not None and not isinstance(case["queries"], tuple):
         case["queries"] = read_points(case["queries"])
