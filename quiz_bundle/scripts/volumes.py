@@ -31,7 +31,7 @@ from .dicom.folder import is_dicom
 from .dicom.series import load_series
 from .errors import InputError
 from .geometry import as_affine, centre_mm, spacing_of
-from .hashes import file_sha256
+from .hashes import image_sha256
 
 AIR_HU = -1024.0
 WINDOW_HU = (-600.0, 600.0)
@@ -66,7 +66,7 @@ def load_volume(path: str | Path, name: str | None = None, series_uid: str | Non
     try:
         voxels, affine = (_read_nifti if ending in NIFTI_ENDINGS else _read_itk)(path)
         data = torch.from_numpy(voxels.astype(np.float32))  # in the order of the file, last axis slowest
-        digest = file_sha256(path)
+        digest = image_sha256(path)
     except InputError:
         raise
     except Exception as error:  # readers raise anything from EOFError to RuntimeError on a damaged file
