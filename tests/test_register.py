@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -256,6 +257,23 @@ def test_answers_are_right(monkeypatch):
         ).answers
         torch.testing.assert_close(answers.answer_mm, target, atol=1e-6, rtol=0)
         assert answers.labels == marks.labels
+
+
+def test_a_scan_in_metres_is_written_in_mm(network, tmp_path):
+    """What only has its header changed lies where the resampled scan lies, whatever unit the header was in."""
+    fixed, moving = pair("RAS", "oblique")
+    image = nib.Nifti1Image(moving.as_tensor()[0].short().numpy(), np.diag([0.001] * 3 + [1.0]) @ moving.affine.numpy())
+    image.header.set_xyzt_units("meter")
+    nib.save(image, tmp_path / "moving.nii.gz")
+    result = register(fixed, tmp_path / "moving.nii.gz", network=network, options=quick(refine=False))
+    assert worst_mm(result.fixed_to_moving) < 0.6
+    files = write_outputs(result, tmp_path / "out")
+    realigned, resampled = (sitk.ReadImage(str(files[f"moving_{how}.nii.gz"])) for how in ("realigned", "on_fixed"))
+    assert nib.load(files["moving_realigned.nii.gz"]).header.get_xyzt_units()[0] == "mm"
+    there = sitk.GetArrayFromImage(sitk.Resample(realigned, resampled, sitk.Transform(), sitk.sitkLinear, -1024))
+    here = sitk.GetArrayFromImage(resampled)
+    assert (here > -200).sum() > 1000
+    assert np.abs(here - there)[(here > -1024) & (there > -1024)].max() <= 2
 
 
 def test_labels_are_carried_to_the_fixed_grid(network, tmp_path):

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from monai.data import MetaTensor
 from nibabel.orientations import aff2axcodes
 from torch import Tensor
 
 from .errors import InputError
 from .geometry import as_affine, check_affine, spacing_of
+
+LONGEST_MM = 3000.0  # of a field of view along an axis: longer is no patient, but a header in other units
 
 
 def make_volume(data: Tensor, affine: object, meta: Mapping | None = None) -> MetaTensor:
@@ -31,8 +34,8 @@ def checked_volume(path: Path, data: Tensor, affine: object, meta: dict) -> Meta
         meta: kept, and what is known of the image as it lies in its file added to it.
 
     Raises:
-        InputError: not one 3-D image, axes that are singular or sheared, one value throughout, or numbers that are not
-            finite.
+        InputError: not one 3-D image, axes that are singular or sheared, a field of view of more than ``LONGEST_MM``, one
+            value throughout, or numbers that are not finite.
     """
     found = " x ".join(map(str, data.shape))
     while data.ndim > 3 and data.shape[-1] == 1:
@@ -46,6 +49,11 @@ def checked_volume(path: Path, data: Tensor, affine: object, meta: dict) -> Meta
     except ValueError as error:
         raise bad_axes(path, str(error)) from error
     low, high = (float(find(data.numpy())) for find in (np.min, np.max))  # in whatever order; NaN wins
+    field_mm = (spacing_of(affine) * torch.tensor(data.shape)).tolist()
+    if max(field_mm) > LONGEST_MM:
+        found = " x ".join(f"{length:.0f}" for length in field_mm) + " mm"
+        remedy = "check the voxel sizes in its header, and their units"
+        raise InputError(path, f"a field of view of at most {LONGEST_MM:.0f} mm along each axis", found, remedy)
     if not (np.isfinite(low) and np.isfinite(high)):
         raise InputError(path, "finite voxel values", "NaN or infinity among them", "replace them, say by -1024")
     if low == high:

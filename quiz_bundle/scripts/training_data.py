@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from .errors import InputError
+from .image_files import ITK_ENDINGS, NIFTI_ENDINGS
 from .landmarks import read_datalist
-from .volumes import ITK_ENDINGS, NIFTI_ENDINGS
 
 SECTIONS = ("training", "validation", "test")
 PAINTINGS = 3  # of each label map

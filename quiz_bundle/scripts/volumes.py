@@ -8,21 +8,16 @@ in a batch.
 
 from __future__ import annotations
 
-import gzip
-import math
 import re
-import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import ITKReader, MetaTensor
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from nibabel.orientations import inv_ornt_aff, io_orientation
-from nibabel.volumeutils import apply_read_scaling
 from torch import Tensor
 from torch.nn import functional
 
@@ -32,11 +27,10 @@ from .dicom.series import load_series
 from .errors import InputError
 from .geometry import as_affine, centre_mm, spacing_of
 from .hashes import image_sha256
+from .image_files import ITK_ENDINGS, NIFTI_ENDINGS, read_itk, read_nifti
 
 AIR_HU = -1024.0
 WINDOW_HU = (-600.0, 600.0)
-NIFTI_ENDINGS = (".nii.gz", ".nii")
-ITK_ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr")
 
 
 def load_volume(path: str | Path, name: str | None = None, series_uid: str | None = None) -> MetaTensor:
@@ -48,9 +42,9 @@ def load_volume(path: str | Path, name: str | None = None, series_uid: str | Non
         series_uid: which series to take of a DICOM folder that holds several.
 
     Raises:
-        InputError: the file is missing, not readable, not one 3-D image, has no usable position in space (no sform
-            and no qform, singular or sheared axes), is constant, or holds numbers that are not finite; of a DICOM
-            folder, see ``load_series``.
+        InputError: the file is missing, not readable, not one 3-D image, has no usable position in space (none told,
+            singular or sheared axes), is metres long, is a constant scan, or holds numbers that are not finite or not
+            real; of a DICOM folder, see ``load_series``.
     """
     path = Path(path)
     ending = next((e for e in NIFTI_ENDINGS + ITK_ENDINGS if path.name.lower().endswith(e)), None)
@@ -64,7 +58,7 @@ def load_volume(path: str | Path, name: str | None = None, series_uid: str | Non
         remedy = f"convert it to one of {', '.join(NIFTI_ENDINGS + ITK_ENDINGS)}, or give the folder of a DICOM series"
         raise InputError(path, "a NIfTI, MHA or NRRD file", f"a file ending in '{path.suffix}'", remedy)
     try:
-        voxels, affine = (_read_nifti if ending in NIFTI_ENDINGS else _read_itk)(path)
+        voxels, affine = (read_nifti if ending in NIFTI_ENDINGS else read_itk)(path)
         data = torch.from_numpy(voxels.astype(np.float32))  # in the order of the file, last axis slowest
         digest = image_sha256(path)
     except InputError:
@@ -75,39 +69,8 @@ def load_volume(path: str | Path, name: str | None = None, series_uid: str | Non
             raise bad_axes(path, "a singular affine") from error
         found = f"a damaged or truncated file ({text.splitlines()[0].replace(str(path), path.name)[:160]})"
         raise InputError(path, "a readable image", found, "export or copy it again") from error
-    return checked_volume(path, data, affine, {"name": name or path.name[: -len(ending)], "sha256": digest})
-
-
-def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels and affine (4, 4) of a NIfTI, the latter from its sform or else its qform, as the standard has it.
-
-    Not left to MONAI's reader, which puts a plain diagonal in place of an affine that disagrees with pixdim, and turns the
-    voxels' order in memory slowly; nor quite to nibabel, which makes up an affine for a file that says nothing about its
-    place in the world, and unpacks in small pieces, which takes half as long again.
-    """
-    image = nib.load(path)
-    if "sform_code" in image.header and int(image.header["sform_code"]) == 0 and int(image.header["qform_code"]) == 0:
-        found = "sform_code = qform_code = 0, so its orientation is unknown"
-        raise InputError(path, "a NIfTI with a position in space", found, "set its sform or qform, or export it again")
-    stored = image.dataobj
-    if not path.name.lower().endswith(".gz"):
-        return np.asanyarray(stored), image.affine
-    content = _unpacked(path.read_bytes(), stored.offset + stored.dtype.itemsize * math.prod(stored.shape))
-    voxels = np.ndarray(stored.shape, stored.dtype, content, stored.offset, order="F")
-    return apply_read_scaling(voxels, stored.slope, stored.inter), image.affine
-
-
-def _unpacked(packed: bytes, size: int) -> bytes:
-    """What is in a gzip file, of which ``size`` bytes are wanted: in one piece, since growing it takes a quarter longer."""
-    content = zlib.decompress(packed, wbits=zlib.MAX_WBITS + 16, bufsize=size)  # 16: a gzip header; its first member only
-    return content if len(content) >= size else gzip.decompress(packed)
-
-
-def _read_itk(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels and affine (4, 4), in RAS, of what ITK reads."""
-    reader = ITKReader()
-    voxels, told = reader.get_data(reader.read(str(path)))
-    return voxels, told["affine"]
+    meta = {"name": name or path.name[: -len(ending)], "sha256": digest}
+    return checked_volume(path, data, affine, meta)
 
 
 def resample(
