@@ -118,6 +118,8 @@ BAD_FILES = {
     "queries that are no markups": ("queries", "q.mrk.json", "{}", "without a list of markups"),
     "queries that are no JSON": ("queries", "q.mrk.json", "{", "no valid JSON"),
     "empty queries": ("queries", "q.csv", "label,x,y,z\n", "none"),
+    "queries that are a folder": ("queries", ".", None, "''"),
+    "a region that is a folder": ("fixed_region", ".", None, "a folder"),
     "a region that is a table": ("fixed_region", "r.csv", POINTS, "'.csv'"),
     "labels that are missing": ("moving_labels", "m.nii.gz", None, "no such file"),
 }

@@ -293,6 +293,22 @@ def test_labels_are_carried_to_the_fixed_grid(network, tmp_path):
     assert volume == pytest.approx(4 / 3 * math.pi * 30**3, rel=0.05)
 
 
+def test_a_region_and_labels_of_one_value_from_their_files(network, tmp_path):
+    """A region that is the whole field keeps every match in it; a label everywhere shows where the moving field lies."""
+    fixed, moving = pair()
+    everywhere = write_scan(tmp_path / "region.nii.gz", make_volume(torch.ones(fixed.shape), fixed.affine))
+    five = write_scan(tmp_path / "labels.nii.gz", make_volume(torch.full(moving.shape, 5.0), moving.affine))
+    run = {"network": network, "options": quick(refine=False)}
+    result = register(fixed, moving, fixed_region=everywhere, moving_labels=five, **run)
+    found = register(fixed, moving, **run).matches.fixed_mm
+    assert len(result.matches) == inside(found, fixed.affine, fixed.shape[1:]).sum() > 300
+    files = write_outputs(result, tmp_path / "out")
+    names = "moving_labels_on_fixed.nii.gz", "moving_on_fixed.nii.gz"
+    carried, warped = (np.asarray(nib.load(files[name]).dataobj) for name in names)
+    assert np.unique(carried).tolist() == [0, 5]
+    assert ((carried == 5) == (warped > -1024)).mean() > 0.999
+
+
 def test_scattered_answers_are_refused(monkeypatch):
     network = use_oracle(monkeypatch, outliers=1.0)
     result = register(*pair(), network=network, options=quick(refine=False))

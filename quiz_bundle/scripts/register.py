@@ -17,6 +17,7 @@ from .answers import answer
 from .assess import assess, compare, gather, no_fit
 from .geometry import inside, mm_to_ijk
 from .landmarks import PairedLandmarks, read_landmarks, read_points
+from .masks import INSIDE, load_labels, load_region
 from .metrics import inside_both, landmark_report
 from .network import QuizNet
 from .options import as_bool, as_choice, as_integer, as_uid
@@ -166,10 +167,13 @@ def register(
 def load_case(inputs: Mapping[str, object]) -> dict[str, object]:
     """Load whatever of a case is still a path; ``landmarks`` and ``queries`` become points in RAS mm."""
     case = dict(inputs)
-    for key in ("fixed", "moving", "fixed_region", "moving_labels"):
+    for key in ("fixed", "moving"):
         if case.get(key) is not None and not isinstance(case[key], Tensor):
             series = case.get(f"{key}_series")
             case[key] = load_volume(case[key], series_uid=None if series is None else as_uid(f"{key}_series", series))
+    for key, load in (("fixed_region", load_region), ("moving_labels", load_labels)):
+        if case.get(key) is not None and not isinstance(case[key], Tensor):
+            case[key] = load(case[key])
     fixed, moving = case["fixed"], case["moving"]
     if case.get("landmarks") is not None:
         case["landmarks"] = read_landmarks(case["landmarks"], _file_affine(fixed), _file_affine(moving))
@@ -297,4 +301,4 @@ def in_region(points_mm: Tensor, region: MetaTensor) -> Tensor:
     size = torch.tensor(region.shape[1:])
     known = inside(points_mm, region.affine, region.shape[1:])
     i, j, k = torch.minimum(voxels.clamp_min(0), size - 1).unbind(-1)
-    return known & (region.as_tensor()[0, i, j, k] > 0.5)
+    return known & (region.as_tensor()[0, i, j, k] > INSIDE)

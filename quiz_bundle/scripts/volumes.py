@@ -33,13 +33,16 @@ AIR_HU = -1024.0
 WINDOW_HU = (-600.0, 600.0)
 
 
-def load_volume(path: str | Path, name: str | None = None, series_uid: str | None = None) -> MetaTensor:
+def load_volume(
+    path: str | Path, name: str | None = None, series_uid: str | None = None, labels: bool = False
+) -> MetaTensor:
     """Read a NIfTI, MHA or NRRD file, or a folder of a DICOM series, as a volume (1, I, J, K) in HU, in its orientation.
 
     Args:
         path: the file or folder.
         name: what to call it in reports; the file's name without its ending, or the folder's, when left out.
         series_uid: which series to take of a DICOM folder that holds several.
+        labels: it is a file with a mask or a label map, and no scan.
 
     Raises:
         InputError: the file is missing, not readable, not one 3-D image, has no usable position in space (none told,
@@ -49,7 +52,10 @@ def load_volume(path: str | Path, name: str | None = None, series_uid: str | Non
     path = Path(path)
     ending = next((e for e in NIFTI_ENDINGS + ITK_ENDINGS if path.name.lower().endswith(e)), None)
     if not path.exists():
-        raise InputError(path, "an image file or a DICOM folder", "no such file", "check the path")
+        expected = "an image file" if labels else "an image file or a DICOM folder"
+        raise InputError(path, expected, "no such file", "check the path")
+    if labels and path.is_dir():
+        raise InputError(path, "the file of a mask or label map", "a folder", "give the file")
     if path.is_dir() or (ending is None and is_dicom(path)):
         return load_series(path, name, series_uid)
     if series_uid is not None:
@@ -70,7 +76,7 @@ def load_volume(path: str | Path, name: str | None = None, series_uid: str | Non
         found = f"a damaged or truncated file ({text.splitlines()[0].replace(str(path), path.name)[:160]})"
         raise InputError(path, "a readable image", found, "export or copy it again") from error
     meta = {"name": name or path.name[: -len(ending)], "sha256": digest}
-    return checked_volume(path, data, affine, meta)
+    return checked_volume(path, data, affine, meta, labels)
 
 
 def resample(
