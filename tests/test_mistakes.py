@@ -146,6 +146,8 @@ def test_bad_files_beside_the_images(good, tmp_path, oracle_run, mistake):
         ({"transform": "affine"}, "'affine'"),
         ({"queries_in": "both"}, "'both'"),
         ({"seed": "first"}, "'first'"),
+        ({"seed": 99999999999999999999999}, "99999999999999999999999"),
+        ({"seed": -18446744073709551616}, "-18446744073709551616"),
         ({"fixed": 2024}, "2024"),
         ({"fixed": None}, "none"),
         ({"moving": None}, "none"),
@@ -160,9 +162,10 @@ def test_nothing_to_do(tmp_path, oracle_run):
     refused(infer(output_dir=tmp_path / "out", **ORACLE), "fixed and moving", tmp_path / "out", "--datalist")
 
 
-def test_bad_device(good, tmp_path):
+@pytest.mark.parametrize("device", ["banana", "meta"])
+def test_bad_device(good, tmp_path, device):
     run = {"fixed": good / "fixed.nii.gz", "moving": good / "moving.nii.gz", "output_dir": tmp_path / "out"}
-    refused(infer(**run, device="banana"), "device", tmp_path / "out", "'banana'")
+    refused(infer(**run, device=device), "device", tmp_path / "out", f"'{device}'")
 
 
 def test_bad_weights(good, tmp_path):

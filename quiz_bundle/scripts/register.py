@@ -20,7 +20,7 @@ from .landmarks import PairedLandmarks, read_landmarks, read_points
 from .masks import INSIDE, load_labels, load_region
 from .metrics import inside_both, landmark_report
 from .network import QuizNet
-from .options import as_bool, as_choice, as_integer, as_uid
+from .options import as_bool, as_choice, as_seed, as_uid
 from .queries import ask, select
 from .refine import bend, climb
 from .result import Registration
@@ -59,7 +59,7 @@ class Options:
         as_choice("transform", self.transform, ("rigid", "translation"))
         object.__setattr__(self, "refine", as_bool("refine", self.refine))
         object.__setattr__(self, "amp", as_bool("amp", self.amp))
-        object.__setattr__(self, "seed", as_integer("seed", self.seed))
+        object.__setattr__(self, "seed", as_seed(self.seed))
         object.__setattr__(self, "window", (float(self.window[0]), float(self.window[1])))
 
     @classmethod

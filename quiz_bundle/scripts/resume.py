@@ -56,11 +56,16 @@ def _state_sha256(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def on_device(network: nn.Module, device: str | torch.device) -> nn.Module:
+    """A network on a device that is there (see ``as_device``)."""
+    return network.to(as_device(device))
+
+
 def with_weights(network: nn.Module, path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
     """A network with weights from a file, on its device, in evaluation mode (see ``load_weights``)."""
-    device = as_device(device)
+    network = on_device(network, device)
     load_weights(network, path)
-    return network.to(device).eval()
+    return network.eval()
 
 
 def save_atomically(content: object, path: Path) -> None:
