@@ -77,7 +77,7 @@ def test_a_bad_case_stops_nobody(tmp_path, monkeypatch, capsys):
     assert end.value.code == 1
     told = capsys.readouterr().err
     assert f"p1: {tmp_path}/none.nii.gz: expected an image file" in told
-    assert "p2: landmarks: expected " in told
+    assert f"p2: {tmp_path}/far.csv: expected points inside both images" in told
     cases = read(out / "cases.csv")
     assert [case["name"] for case in cases] == ["p1", "p2", "fixed2.nii.gz"]
     assert [case["tre_mean_mm"] for case in cases] == ["", "", "5"]

@@ -118,6 +118,8 @@ BAD_FILES = {
     "queries that are no markups": ("queries", "q.mrk.json", "{}", "without a list of markups"),
     "queries that are no JSON": ("queries", "q.mrk.json", "{", "no valid JSON"),
     "empty queries": ("queries", "q.csv", "label,x,y,z\n", "none"),
+    "queries that are a folder": ("queries", ".", None, "''"),
+    "a region that is a folder": ("fixed_region", ".", None, "a folder"),
     "a region that is a table": ("fixed_region", "r.csv", POINTS, "'.csv'"),
     "labels that are missing": ("moving_labels", "m.nii.gz", None, "no such file"),
 }
@@ -130,7 +132,7 @@ def test_bad_files_beside_the_images(good, tmp_path, oracle_run, mistake):
         (tmp_path / name).write_text(text)
     run = {"fixed": good / "fixed.nii.gz", "moving": good / "moving.nii.gz", "output_dir": tmp_path / "out"}
     ended = infer(**run, **{role: tmp_path / name}, refine=False, **ORACLE)
-    refused(ended, role if mistake == "all outside" else tmp_path / name, tmp_path / "out", found)
+    refused(ended, tmp_path / name, tmp_path / "out", found)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +146,8 @@ def test_bad_files_beside_the_images(good, tmp_path, oracle_run, mistake):
         ({"transform": "affine"}, "'affine'"),
         ({"queries_in": "both"}, "'both'"),
         ({"seed": "first"}, "'first'"),
+        ({"seed": 99999999999999999999999}, "99999999999999999999999"),
+        ({"seed": -18446744073709551616}, "-18446744073709551616"),
         ({"fixed": 2024}, "2024"),
         ({"fixed": None}, "none"),
         ({"moving": None}, "none"),
@@ -158,9 +162,10 @@ def test_nothing_to_do(tmp_path, oracle_run):
     refused(infer(output_dir=tmp_path / "out", **ORACLE), "fixed and moving", tmp_path / "out", "--datalist")
 
 
-def test_bad_device(good, tmp_path):
+@pytest.mark.parametrize("device", ["banana", "meta"])
+def test_bad_device(good, tmp_path, device):
     run = {"fixed": good / "fixed.nii.gz", "moving": good / "moving.nii.gz", "output_dir": tmp_path / "out"}
-    refused(infer(**run, device="banana"), "device", tmp_path / "out", "'banana'")
+    refused(infer(**run, device=device), "device", tmp_path / "out", f"'{device}'")
 
 
 def test_bad_weights(good, tmp_path):
@@ -179,6 +184,21 @@ def test_a_folder_that_cannot_be_written(good, tmp_path, oracle_run):
     assert ended.status == 1
     assert ended.line.startswith(f"{out}: expected a folder that can be written, found not a directory; ")
     assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_landmarks_outside_both_images_are_told_by_their_files_unless_anonymous(good, tmp_path, oracle_run):
+    """Two files: both are named, and neither where nothing may tell whose scans they are."""
+    files = [tmp_path / f"{PATIENT}_{name}.csv" for name in ("plan", "bt")]
+    for file in files:
+        file.write_text("label,x,y,z\na,9000,0,0\n")
+    run = {"fixed": good / "fixed.nii.gz", "moving": good / "moving.nii.gz", "output_dir": tmp_path / "out", **ORACLE}
+    told = "expected points inside both images, found all 1 outside the fixed or the moving image; check that the"
+    named = infer(**run, landmarks=[str(file) for file in files])
+    assert named.line.startswith(f"{files[0]} and {files[1]}: {told}")
+    hidden = infer(**run, landmarks=[str(file) for file in files], anonymous=True)
+    assert hidden.line.startswith(f"landmarks and landmarks: {told}")
+    assert PATIENT not in hidden.stderr and str(tmp_path) not in hidden.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_anonymous_mistake_names_no_file(good, tmp_path, oracle_run):

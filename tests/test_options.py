@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from scripts.errors import InputError
-from scripts.options import as_bool, as_choice, as_device, as_integer, as_path
+from scripts.options import as_bool, as_choice, as_device, as_integer, as_path, as_seed
 from scripts.register import Options
 
 
@@ -37,9 +37,20 @@ def test_integers():
             as_integer("seed", value)
 
 
+def test_seeds_are_those_that_torch_takes():
+    for value in (0, "7", -(2**63), 2**64 - 1):
+        torch.Generator().manual_seed(as_seed(value))
+    told = "^seed: expected a whole number from -9223372036854775808 to 18446744073709551615, found "
+    for value in (2**64, -(2**63) - 1, 99999999999999999999999, -18446744073709551616):
+        with pytest.raises(InputError, match=f"{told}{value}; change --seed.$"):
+            as_seed(value)
+    with pytest.raises(InputError, match="^seed: expected a whole number, found 'first'; change --seed.$"):
+        as_seed("first")
+
+
 def test_devices():
     assert as_device("cpu") == as_device(torch.device("cpu")) == torch.device("cpu")
-    for value in ("banana", "cuda:999", None):
+    for value in ("banana", "cuda:999", "meta", None):
         with pytest.raises(InputError, match="^device: expected a device of this machine, such as cpu or cuda:0, found "):
             as_device(value)
 

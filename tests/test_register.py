@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -258,6 +259,23 @@ def test_answers_are_right(monkeypatch):
         assert answers.labels == marks.labels
 
 
+def test_a_scan_in_metres_is_written_in_mm(network, tmp_path):
+    """What only has its header changed lies where the resampled scan lies, whatever unit the header was in."""
+    fixed, moving = pair("RAS", "oblique")
+    image = nib.Nifti1Image(moving.as_tensor()[0].short().numpy(), np.diag([0.001] * 3 + [1.0]) @ moving.affine.numpy())
+    image.header.set_xyzt_units("meter")
+    nib.save(image, tmp_path / "moving.nii.gz")
+    result = register(fixed, tmp_path / "moving.nii.gz", network=network, options=quick(refine=False))
+    assert worst_mm(result.fixed_to_moving) < 0.6
+    files = write_outputs(result, tmp_path / "out")
+    realigned, resampled = (sitk.ReadImage(str(files[f"moving_{how}.nii.gz"])) for how in ("realigned", "on_fixed"))
+    assert nib.load(files["moving_realigned.nii.gz"]).header.get_xyzt_units()[0] == "mm"
+    there = sitk.GetArrayFromImage(sitk.Resample(realigned, resampled, sitk.Transform(), sitk.sitkLinear, -1024))
+    here = sitk.GetArrayFromImage(resampled)
+    assert (here > -200).sum() > 1000
+    assert np.abs(here - there)[(here > -1024) & (there > -1024)].max() <= 2
+
+
 def test_labels_are_carried_to_the_fixed_grid(network, tmp_path):
     fixed, moving = pair("LAS", "oblique")
     labels = make_volume(torch.full(moving.shape, 0.0), moving.affine)
@@ -273,6 +291,22 @@ def test_labels_are_carried_to_the_fixed_grid(network, tmp_path):
     assert (middle - torch.tensor([8.0, -6.0, 10.0])).norm() < 1.0
     volume = (array == 700).sum() * abs(float(torch.linalg.det(fixed.affine[:3, :3])))
     assert volume == pytest.approx(4 / 3 * math.pi * 30**3, rel=0.05)
+
+
+def test_a_region_and_labels_of_one_value_from_their_files(network, tmp_path):
+    """A region that is the whole field keeps every match in it; a label everywhere shows where the moving field lies."""
+    fixed, moving = pair()
+    everywhere = write_scan(tmp_path / "region.nii.gz", make_volume(torch.ones(fixed.shape), fixed.affine))
+    five = write_scan(tmp_path / "labels.nii.gz", make_volume(torch.full(moving.shape, 5.0), moving.affine))
+    run = {"network": network, "options": quick(refine=False)}
+    result = register(fixed, moving, fixed_region=everywhere, moving_labels=five, **run)
+    found = register(fixed, moving, **run).matches.fixed_mm
+    assert len(result.matches) == inside(found, fixed.affine, fixed.shape[1:]).sum() > 300
+    files = write_outputs(result, tmp_path / "out")
+    names = "moving_labels_on_fixed.nii.gz", "moving_on_fixed.nii.gz"
+    carried, warped = (np.asarray(nib.load(files[name]).dataobj) for name in names)
+    assert np.unique(carried).tolist() == [0, 5]
+    assert ((carried == 5) == (warped > -1024)).mean() > 0.999
 
 
 def test_scattered_answers_are_refused(monkeypatch):
@@ -311,7 +345,7 @@ def test_seeds(network):
     assert (first - other)[:3, :3].abs().max() < 0.01
 
 
-def test_landmarks_outside(network):
+def test_landmarks_outside(network, monkeypatch):
     fixed, moving = pair()
     marks = landmarks()
     some = PairedLandmarks(marks.labels, marks.fixed_mm.clone(), marks.moving_mm)
@@ -320,6 +354,7 @@ def test_landmarks_outside(network):
     assert result.landmarks["outside"] == ["a"]
     assert [error["label"] for error in result.landmarks["errors"]] == ["b", "c", "d"]
     some.fixed_mm += 5000
+    monkeypatch.setattr("scripts.register.search", None)  # refused before anything is searched
     with pytest.raises(InputError, match="^landmarks: expected points inside both images, found all 4 outside"):
         register(fixed, moving, network=network, options=quick(refine=False), landmarks=some)
 

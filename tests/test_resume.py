@@ -9,7 +9,7 @@ from ignite.engine import Engine, Events
 from monai.optimizers import WarmupCosineSchedule
 from scripts.errors import InputError
 from scripts.network import QuizNet
-from scripts.resume import EarlyStop, Resume, load_weights, save_atomically
+from scripts.resume import EarlyStop, Resume, load_weights, on_device, save_atomically
 from tiny import volumes, workflow
 
 
@@ -155,6 +155,13 @@ def test_saving_leaves_the_old_file_or_the_new_one(tmp_path):
     with pytest.raises(Exception, match="pickle"):
         save_atomically({"a": lambda: 0}, file)
     assert torch.load(file, weights_only=True)["a"] == 1
+
+
+def test_a_network_goes_to_a_device_that_is_there():
+    network = torch.nn.Linear(1, 1)
+    assert on_device(network, "cpu") is on_device(network, torch.device("cpu")) is network
+    with pytest.raises(InputError, match="^device: expected a device of this machine, such as cpu or cuda:0, found 'meta'"):
+        on_device(network, "meta")
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path):

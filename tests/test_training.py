@@ -69,6 +69,22 @@ def test_a_bad_datalist_from_inside_the_bundle(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("device", "banana", "a device of this machine, such as cpu or cuda:0"),
+        ("seed", 2**64, "a whole number from -9223372036854775808 to 18446744073709551615"),
+    ],
+)
+def test_a_bad_option(tmp_path, option, value, expected):
+    done = command("train", volumes=volumes(tmp_path / "ct"), output_dir=str(tmp_path / "out"), **{option: value})
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == f"{option}: expected {expected}, found {value!r}; change --{option}."
+    assert not (tmp_path / "out").exists()
+
+
 # --- in this process -------------------------------------------------------------------------------------------------
 
 

@@ -228,6 +228,26 @@ def test_an_oblique_file_is_placed_as_simpleitk_places_it(tmp_path, oblique_affi
     assert ours.tolist() == pytest.approx([-lps[0], -lps[1], lps[2]], abs=1e-3)  # NIfTI headers are float32
 
 
+@pytest.mark.parametrize("form", ["sform", "qform"])
+@pytest.mark.parametrize(
+    ("unit", "in_mm"), [(0, 1.0), (1, 1000.0), (2, 1.0), (3, 0.001), (7, 1.0), (2 + 8, 1.0), (1 + 16, 1000.0)]
+)
+def test_units_of_a_header_are_what_itk_takes_them_for(tmp_path, oblique_affine, form, unit, in_mm):
+    """Metres and micrometres; a unit that the standard does not know, or none, is mm. Times are no matter."""
+    affine = np.diag([1 / in_mm] * 3 + [1.0]) @ oblique_affine.numpy()
+    image = nib.Nifti1Image(DATA, affine)
+    image.set_sform(affine, int(form == "sform"))
+    image.set_qform(affine, int(form == "qform"))
+    image.header["xyzt_units"] = unit
+    nib.save(image, tmp_path / "a.nii")
+    volume = load_volume(tmp_path / "a.nii")
+    assert np.allclose(volume.affine, oblique_affine, atol=1e-4)
+    assert np.allclose(volume.meta["original_spacing"], spacing_of(oblique_affine), atol=1e-5)
+    lps = SimpleITK.ReadImage(str(tmp_path / "a.nii")).TransformIndexToPhysicalPoint((8, 7, 6))
+    ours = ijk_to_mm([[8, 7, 6]], volume.affine)[0]
+    assert ours.tolist() == pytest.approx([-lps[0], -lps[1], lps[2]], abs=1e-3)
+
+
 def test_a_rotation_survives_a_pixdim_that_disagrees(tmp_path, oblique_affine):
     """MONAI's reader would put a diagonal in its place."""
     path = write_nifti(tmp_path / "a.nii", affine=oblique_affine.numpy())
@@ -263,6 +283,14 @@ def singular(path):
     return edited(edited(path, 252, np.int16([0, 1]).tobytes()), 296, path.read_bytes()[280:296])
 
 
+def nrrd_without(path, field):
+    """A detached NRRD whose header lacks the lines that begin so."""
+    lines = write_itk(path).read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith(field)))
+    return path
+
+
+COLOURS = np.zeros(DATA.shape, [("R", "u1"), ("G", "u1"), ("B", "u1")])
 NAN, SHEARED = DATA.copy(), PLACE.copy()
 NAN[1, 2, 3] = np.nan
 SHEARED[0, 1] = 0.5
@@ -283,6 +311,18 @@ BAD_FILES = {
     ),
     "singular": (lambda folder: singular(folder / "a.nii"), "singular"),
     "sheared": (lambda folder: write_nifti(folder / "a.nii", affine=SHEARED), "sheared"),
+    "no position in an NRRD": (lambda folder: nrrd_without(folder / "a.nhdr", "space"), "no 'space' in its header, so its"),
+    "no directions": (
+        lambda folder: nrrd_without(folder / "a.nhdr", "space directions"),
+        "no 'space directions' in its header, so its orientation is unknown",
+    ),
+    "no NRRD": (lambda folder: edited(write_itk(folder / "a.nrrd"), 0, b"none"), "a damaged or truncated file"),
+    "complex": (lambda folder: write_nifti(folder / "a.nii.gz", DATA + 1j), "the data type complex64"),
+    "colours": (lambda folder: write_nifti(folder / "a.nii.gz", COLOURS), "the data type RGB"),
+    "much too large": (
+        lambda folder: write_nifti(folder / "a.nii", affine=np.diag([1000.0, 1, 1, 1]) @ PLACE),
+        "found 18000 x 16 x 21 mm; check the voxel sizes in its header, and their units.",
+    ),
     "constant": (lambda folder: write_nifti(folder / "a.nii", np.zeros_like(DATA)), "0 in every voxel"),
     "NaN": (lambda folder: write_nifti(folder / "a.nii", NAN), "NaN"),
     "infinite": (lambda folder: write_nifti(folder / "a.nii", NAN / 0.0), "infinity"),

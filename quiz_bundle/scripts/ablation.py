@@ -25,6 +25,7 @@ from .benchmark.table import wilson
 from .errors import InputError
 from .evaluation import write_table
 from .geometry import centre_mm
+from .image_files import nifti_affine
 from .landmarks import read_datalist, read_landmarks
 from .metrics import landmark_report
 from .one_look import QUERIES, look_once, network_of, prepare, settle
@@ -241,7 +242,7 @@ def mean_shift_mm(pairs: Sequence[Mapping[str, object]]) -> Tensor:
     for pair in pairs:
         points = read_landmarks(pair["landmarks"])
         images = [nib.load(pair[key]) for key in ("fixed", "moving")]  # headers only
-        fixed, moving = (centre_mm(image.affine, image.shape) for image in images)
+        fixed, moving = (centre_mm(nifti_affine(image), image.shape) for image in images)
         shifts.append((points.moving_mm - points.fixed_mm).mean(0) - (moving - fixed))
     return torch.stack(shifts).mean(0)
 

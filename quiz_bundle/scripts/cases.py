@@ -190,7 +190,8 @@ def _fingerprint(case: Mapping[str, object], options: Mapping[str, object]) -> s
     digest = hashlib.sha256(json.dumps({k: str(v).lower() for k, v in options.items()}, sort_keys=True).encode())
     for role in FILES:
         for file in _files(case.get(role)):
-            content = content_sha256(Path(file)) if isinstance(file, (str, os.PathLike)) else ""
+            scan = role in ("fixed", "moving")  # any other folder is a mistake that loading tells; it may be a whole disk
+            content = content_sha256(Path(file), scan) if isinstance(file, (str, os.PathLike)) else ""
             digest.update(f"{role}:{content}".encode())
     digest.update("".join(str(case.get(key, "")) for key in ("queries_in", *SERIES)).encode())
     return digest.hexdigest()

@@ -7,6 +7,8 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import set_rnd
 
+from .options import as_seed
+
 
 class SeededEpochs:
     """Seeds all draws of an epoch afresh from (seed, rank, epoch); those of each validation from (seed, rank) alone.
@@ -18,10 +20,13 @@ class SeededEpochs:
     Args:
         seed: of the whole training.
         rank: of this process; each draws something else.
+
+    Raises:
+        InputError: the seed is no whole number, or none that torch takes.
     """
 
     def __init__(self, seed: int = 0, rank: int = 0) -> None:
-        self.seed, self.rank = int(seed), int(rank)
+        self.seed, self.rank = as_seed(seed) % 2**64, int(rank)  # numpy takes no negative one
 
     def attach(self, trainer: Engine, evaluator: Engine) -> None:
         """Seed at the start of each epoch and each validation."""

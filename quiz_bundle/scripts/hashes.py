@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from .headers import data_files
+
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content."""
@@ -12,15 +14,22 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def content_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, or over the sorted hashes of all files in a folder and below; "" for neither.
+def image_sha256(path: Path) -> str:
+    """SHA-256 of an image file's content; where its voxels lie in other files, over the hashes of all of them."""
+    hashes = [file_sha256(file) for file in (path, *data_files(path))]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
-    What cannot be read is "" as well: whoever loads it afterwards says why.
+
+def content_sha256(path: Path, folders: bool = True) -> str:
+    """``image_sha256`` of a file, or SHA-256 over the sorted hashes of all files in a folder and below; "" for neither.
+
+    Without ``folders`` a folder is "" too, and nothing in it is read. What cannot be read is "" as well: whoever loads it
+    afterwards says why.
     """
     try:
-        if path.is_dir():
+        if folders and path.is_dir():
             inside = sorted(file_sha256(file) for file in path.rglob("*") if file.is_file())
             return hashlib.sha256("".join(inside).encode()).hexdigest()
-        return file_sha256(path) if path.is_file() else ""
+        return image_sha256(path) if path.is_file() else ""
     except OSError:
         return ""

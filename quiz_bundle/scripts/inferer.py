@@ -11,7 +11,7 @@ from monai.inferers import Inferer
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from .options import as_bool, as_integer
+from .options import as_bool, as_seed
 from .pairs import pad_together
 from .result import Matches
 from .rigid import RigidTransform
@@ -115,7 +115,7 @@ class QuizInferer(Inferer):
 
     def __init__(self, amp: object = False, seed: object = 0, search: Mapping[str, object] | None = None) -> None:
         super().__init__()
-        self.amp, self.seed = as_bool("amp", amp), as_integer("seed", seed)
+        self.amp, self.seed = as_bool("amp", amp), as_seed(seed)
         self.settings = SearchSettings(**(search or {}))  # type: ignore[arg-type]
 
     def __call__(self, inputs: MetaTensor, network: torch.nn.Module, *args: object, **kwargs: object) -> MetaTensor:

@@ -38,11 +38,13 @@ class PairedLandmarks:
     Attributes:
         labels: (N,) names.
         fixed_mm, moving_mm: (N, 3) the same anatomy in either image, RAS mm, float64.
+        source: what an error calls them: the file or files that they come from.
     """
 
     labels: list[str]
     fixed_mm: Tensor
     moving_mm: Tensor
+    source: str = "landmarks"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -92,7 +94,7 @@ def read_landmarks(
     if ending == ".csv":
         labels, rows = _read_table(path, PAIR_COLUMNS)
         pairs = _points(path, [row[:3] for row in rows]), _points(path, [row[3:] for row in rows])
-        return PairedLandmarks(labels, *pairs)
+        return PairedLandmarks(labels, *pairs, str(path))
     if ending == ".npy":
         return _read_quiz(path, fixed_affine, moving_affine)
     remedy = "give a .csv with " + ",".join(PAIR_COLUMNS) + ", a QUIZ .npy, or a list of two point files"
@@ -114,7 +116,8 @@ def _match(fixed_path: Path, moving_path: Path) -> PairedLandmarks:
         names = f"{', '.join(list(fixed)[:3])} in one and {', '.join(list(moving)[:3])} in the other"
         expected = f"labels in common with {moving_path}"
         raise InputError(fixed_path, expected, names, "give the same point the same label in both files")
-    return PairedLandmarks(common, *(torch.stack([points[label] for label in common]) for points in both))
+    pairs = (torch.stack([points[label] for label in common]) for points in both)
+    return PairedLandmarks(common, *pairs, f"{fixed_path} and {moving_path}")
 
 
 def _points(path: Path, rows: Sequence[Sequence[float]]) -> Tensor:
@@ -247,7 +250,7 @@ def _read_quiz(path: Path, fixed_affine: object, moving_affine: object) -> Paire
         raise InputError(path, "six columns: z,y,x of the fixed and z,y,x of the moving image", found, "mend the file")
     fixed_ijk, moving_ijk = (_points(path, part[:, ::-1]) for part in (table[:, :3], table[:, 3:]))
     labels = [str(number + 1) for number in range(len(table))]
-    return PairedLandmarks(labels, ijk_to_mm(fixed_ijk, fixed_affine), ijk_to_mm(moving_ijk, moving_affine))
+    return PairedLandmarks(labels, ijk_to_mm(fixed_ijk, fixed_affine), ijk_to_mm(moving_ijk, moving_affine), str(path))
 
 
 def write_markups(

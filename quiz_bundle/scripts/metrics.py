@@ -61,6 +61,21 @@ def success(tre_means_mm: object, limit_mm: float) -> float:
     return float((means <= limit_mm).double().mean())
 
 
+def inside_both(landmarks: PairedLandmarks, fixed_volume: MetaTensor, moving_volume: MetaTensor) -> Tensor:
+    """Which landmarks lie inside the fields of view of both volumes (1, I, J, K); bool (N,).
+
+    Raises:
+        InputError: none does.
+    """
+    kept = inside(landmarks.fixed_mm, fixed_volume.affine, fixed_volume.shape[1:])
+    kept &= inside(landmarks.moving_mm, moving_volume.affine, moving_volume.shape[1:])
+    if not kept.any():
+        found = f"all {len(landmarks)} outside the fixed or the moving image"
+        remedy = "check that the landmarks belong to these images and are in the right coordinate system (RAS or LPS)"
+        raise InputError(landmarks.source, "points inside both images", found, remedy)
+    return kept
+
+
 def landmark_report(
     transform: PointMap | None, landmarks: PairedLandmarks, fixed_volume: MetaTensor, moving_volume: MetaTensor
 ) -> dict:
@@ -80,13 +95,7 @@ def landmark_report(
     Raises:
         InputError: no landmark lies inside both images.
     """
-    fixed_shape, moving_shape = tuple(fixed_volume.shape[1:]), tuple(moving_volume.shape[1:])
-    kept = inside(landmarks.fixed_mm, fixed_volume.affine, fixed_shape)
-    kept &= inside(landmarks.moving_mm, moving_volume.affine, moving_shape)
-    if not kept.any():
-        found = f"all {len(landmarks)} outside the fixed or the moving image"
-        remedy = "check that the landmarks belong to these images and are in the right coordinate system (RAS or LPS)"
-        raise InputError("landmarks", "points inside both images", found, remedy)
+    fixed_shape, kept = tuple(fixed_volume.shape[1:]), inside_both(landmarks, fixed_volume, moving_volume)
     labels = [label for label, keep in zip(landmarks.labels, kept.tolist(), strict=True) if keep]
     fixed, moving = landmarks.fixed_mm[kept], landmarks.moving_mm[kept]
     predicted = torch.full_like(fixed, torch.nan) if transform is None else map_points(transform, fixed)

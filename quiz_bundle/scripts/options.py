@@ -10,6 +10,8 @@ import torch
 
 from .errors import InputError
 
+SEEDS = -(2**63), 2**64 - 1  # smallest and largest of torch's
+
 
 def as_bool(name: str, value: object) -> bool:
     """True or false from a boolean or its name in any case.
@@ -48,15 +50,27 @@ def as_integer(name: str, value: object) -> int:
     raise InputError(name, "a whole number", repr(value), f"change --{name}")
 
 
+def as_seed(value: object) -> int:
+    """A whole number that torch can be seeded with.
+
+    Raises:
+        InputError: anything else.
+    """
+    seed, (low, high) = as_integer("seed", value), SEEDS
+    if not low <= seed <= high:
+        raise InputError("seed", f"a whole number from {low} to {high}", repr(value), "change --seed")
+    return seed
+
+
 def as_device(value: object) -> torch.device:
     """A device that is there.
 
     Raises:
-        InputError: torch does not know it, or this machine does not have it.
+        InputError: torch does not know it, this machine does not have it, or it holds no values (meta).
     """
     try:
         device = torch.device(value)  # type: ignore[arg-type]
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, TypeError) as error:
         expected = "a device of this machine, such as cpu or cuda:0"
         raise InputError("device", expected, repr(str(value)), "change --device") from error

@@ -17,9 +17,10 @@ from .answers import answer
 from .assess import assess, compare, gather, no_fit
 from .geometry import inside, mm_to_ijk
 from .landmarks import PairedLandmarks, read_landmarks, read_points
-from .metrics import landmark_report
+from .masks import INSIDE, load_labels, load_region
+from .metrics import inside_both, landmark_report
 from .network import QuizNet
-from .options import as_bool, as_choice, as_integer, as_uid
+from .options import as_bool, as_choice, as_seed, as_uid
 from .queries import ask, select
 from .refine import bend, climb
 from .result import Registration
@@ -58,7 +59,7 @@ class Options:
         as_choice("transform", self.transform, ("rigid", "translation"))
         object.__setattr__(self, "refine", as_bool("refine", self.refine))
         object.__setattr__(self, "amp", as_bool("amp", self.amp))
-        object.__setattr__(self, "seed", as_integer("seed", self.seed))
+        object.__setattr__(self, "seed", as_seed(self.seed))
         object.__setattr__(self, "window", (float(self.window[0]), float(self.window[1])))
 
     @classmethod
@@ -166,14 +167,17 @@ def register(
 def load_case(inputs: Mapping[str, object]) -> dict[str, object]:
     """Load whatever of a case is still a path; ``landmarks`` and ``queries`` become points in RAS mm."""
     case = dict(inputs)
-    for key in ("fixed", "moving", "fixed_region", "moving_labels"):
+    for key in ("fixed", "moving"):
         if case.get(key) is not None and not isinstance(case[key], Tensor):
             series = case.get(f"{key}_series")
             case[key] = load_volume(case[key], series_uid=None if series is None else as_uid(f"{key}_series", series))
+    for key, load in (("fixed_region", load_region), ("moving_labels", load_labels)):
+        if case.get(key) is not None and not isinstance(case[key], Tensor):
+            case[key] = load(case[key])
     fixed, moving = case["fixed"], case["moving"]
-    marks = case.get("landmarks")
-    if marks is not None and not isinstance(marks, PairedLandmarks):
-        case["landmarks"] = read_landmarks(marks, _file_affine(fixed), _file_affine(moving))
+    if case.get("landmarks") is not None:
+        case["landmarks"] = read_landmarks(case["landmarks"], _file_affine(fixed), _file_affine(moving))
+        inside_both(case["landmarks"], fixed, moving)  # refused now, before anything is computed
     as_choice("queries_in", case.get("queries_in") or "fixed", ("fixed", "moving"))
     if case.get("queries") is not None and not isinstance(case["queries"], tuple):
         case["queries"] = read_points(case["queries"])
@@ -297,4 +301,4 @@ def in_region(points_mm: Tensor, region: MetaTensor) -> Tensor:
     size = torch.tensor(region.shape[1:])
     known = inside(points_mm, region.affine, region.shape[1:])
     i, j, k = torch.minimum(voxels.clamp_min(0), size - 1).unbind(-1)
-    return known & (region.as_tensor()[0, i, j, k] > 0.5)
+    return known & (region.as_tensor()[0, i, j, k] > INSIDE)

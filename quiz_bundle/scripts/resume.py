@@ -16,6 +16,7 @@ from ignite.handlers import EarlyStopping
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from .averaging import Average
 from .errors import InputError
 from .options import as_device
 
@@ -56,11 +57,16 @@ def _state_sha256(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def on_device(network: nn.Module, device: str | torch.device) -> nn.Module:
+    """A network on a device that is there (see ``as_device``)."""
+    return network.to(as_device(device))
+
+
 def with_weights(network: nn.Module, path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
     """A network with weights from a file, on its device, in evaluation mode (see ``load_weights``)."""
-    device = as_device(device)
+    network = on_device(network, device)
     load_weights(network, path)
-    return network.to(device).eval()
+    return network.eval()
 
 
 def save_atomically(content: object, path: Path) -> None:
@@ -84,7 +90,7 @@ class Resume:
         network: the one that learns.
         objects: further named things with ``state_dict`` and ``load_state_dict`` (optimizer, schedule, early stop).
         rank: only rank 0 writes.
-        kept: what ``model.pt`` is the state dict of, where it is another (``averaging.Average``).
+        average: of the network over the iterations; what is kept in ``model.pt`` is its.
     """
 
     def __init__(
@@ -93,14 +99,18 @@ class Resume:
         network: nn.Module,
         objects: Mapping[str, object],
         rank: int = 0,
-        kept: nn.Module | None = None,
+        average: Average | None = None,
     ) -> None:
         self.folder, self.network, self.objects, self.rank = Path(folder), network, dict(objects), rank
-        self.kept = kept or network
+        self.average, self.kept = average, average.network if average else network
+        if average:
+            self.objects["average"] = average
         self.best = math.inf
 
     def attach(self, trainer: Engine, evaluator: Engine) -> None:
         """Load ``resume.pt`` if it is there; write it after every epoch, ``model.pt`` after every best validation."""
+        if self.average:
+            self.average.attach(trainer)
         trainer.add_event_handler(Events.STARTED, self._load)
         evaluator.add_event_handler(Events.COMPLETED, self._keep_best)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save)

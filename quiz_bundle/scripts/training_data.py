@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from .errors import InputError
+from .image_files import IMAGE_ENDINGS, find_images
 from .landmarks import read_datalist
-from .volumes import IMAGE_ENDINGS, find_images
 
 SECTIONS = ("training", "validation", "test")
 PAINTINGS = 3  # of each label map

@@ -8,21 +8,16 @@ in a batch.
 
 from __future__ import annotations
 
-import gzip
-import math
 import re
-import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import ITKReader, MetaTensor
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from nibabel.orientations import inv_ornt_aff, io_orientation
-from nibabel.volumeutils import apply_read_scaling
 from torch import Tensor
 from torch.nn import functional
 
@@ -31,32 +26,36 @@ from .dicom.folder import is_dicom
 from .dicom.series import load_series
 from .errors import InputError
 from .geometry import as_affine, centre_mm, spacing_of
-from .hashes import file_sha256
+from .hashes import image_sha256
+from .image_files import IMAGE_ENDINGS, NIFTI_ENDINGS, read_itk, read_nifti
 
 AIR_HU = -1024.0
 WINDOW_HU = (-600.0, 600.0)
-NIFTI_ENDINGS = (".nii.gz", ".nii")
-ITK_ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr")
-IMAGE_ENDINGS = NIFTI_ENDINGS + ITK_ENDINGS
 
 
-def load_volume(path: str | Path, name: str | None = None, series_uid: str | None = None) -> MetaTensor:
+def load_volume(
+    path: str | Path, name: str | None = None, series_uid: str | None = None, labels: bool = False
+) -> MetaTensor:
     """Read a NIfTI, MHA or NRRD file, or a folder of a DICOM series, as a volume (1, I, J, K) in HU, in its orientation.
 
     Args:
         path: the file or folder.
         name: what to call it in reports; the file's name without its ending, or the folder's, when left out.
         series_uid: which series to take of a DICOM folder that holds several.
+        labels: it is a file with a mask or a label map, and no scan.
 
     Raises:
-        InputError: the file is missing, not readable, not one 3-D image, has no usable position in space (no sform
-            and no qform, singular or sheared axes), is constant, or holds numbers that are not finite; of a DICOM
-            folder, see ``load_series``.
+        InputError: the file is missing, not readable, not one 3-D image, has no usable position in space (none told,
+            singular or sheared axes), is metres long, is a constant scan, or holds numbers that are not finite or not
+            real; of a DICOM folder, see ``load_series``.
     """
     path = Path(path)
     ending = next((e for e in IMAGE_ENDINGS if path.name.lower().endswith(e)), None)
     if not path.exists():
-        raise InputError(path, "an image file or a DICOM folder", "no such file", "check the path")
+        expected = "an image file" if labels else "an image file or a DICOM folder"
+        raise InputError(path, expected, "no such file", "check the path")
+    if labels and path.is_dir():
+        raise InputError(path, "the file of a mask or label map", "a folder", "give the file")
     if path.is_dir() or (ending is None and is_dicom(path)):
         return load_series(path, name, series_uid)
     if series_uid is not None:
@@ -65,9 +64,9 @@ def load_volume(path: str | Path, name: str | None = None, series_uid: str | Non
         remedy = f"convert it to one of {', '.join(IMAGE_ENDINGS)}, or give the folder of a DICOM series"
         raise InputError(path, "a NIfTI, MHA or NRRD file", f"a file ending in '{path.suffix}'", remedy)
     try:
-        voxels, affine = (_read_nifti if ending in NIFTI_ENDINGS else _read_itk)(path)
+        voxels, affine = (read_nifti if ending in NIFTI_ENDINGS else read_itk)(path)
         data = torch.from_numpy(voxels.astype(np.float32))  # in the order of the file, last axis slowest
-        digest = file_sha256(path)
+        digest = image_sha256(path)
     except InputError:
         raise
     except Exception as error:  # readers raise anything from EOFError to RuntimeError on a damaged file
@@ -76,39 +75,8 @@ def load_volume(path: str | Path, name: str | None = None, series_uid: str | Non
             raise bad_axes(path, "a singular affine") from error
         found = f"a damaged or truncated file ({text.splitlines()[0].replace(str(path), path.name)[:160]})"
         raise InputError(path, "a readable image", found, "export or copy it again") from error
-    return checked_volume(path, data, affine, {"name": name or path.name[: -len(ending)], "sha256": digest})
-
-
-def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels and affine (4, 4) of a NIfTI, the latter from its sform or else its qform, as the standard has it.
-
-    Not left to MONAI's reader, which puts a plain diagonal in place of an affine that disagrees with pixdim, and turns the
-    voxels' order in memory slowly; nor quite to nibabel, which makes up an affine for a file that says nothing about its
-    place in the world, and unpacks in small pieces, which takes half as long again.
-    """
-    image = nib.load(path)
-    if "sform_code" in image.header and int(image.header["sform_code"]) == 0 and int(image.header["qform_code"]) == 0:
-        found = "sform_code = qform_code = 0, so its orientation is unknown"
-        raise InputError(path, "a NIfTI with a position in space", found, "set its sform or qform, or export it again")
-    stored = image.dataobj
-    if not path.name.lower().endswith(".gz"):
-        return np.asanyarray(stored), image.affine
-    content = _unpacked(path.read_bytes(), stored.offset + stored.dtype.itemsize * math.prod(stored.shape))
-    voxels = np.ndarray(stored.shape, stored.dtype, content, stored.offset, order="F")
-    return apply_read_scaling(voxels, stored.slope, stored.inter), image.affine
-
-
-def _unpacked(packed: bytes, size: int) -> bytes:
-    """What is in a gzip file, of which ``size`` bytes are wanted: in one piece, since growing it takes a quarter longer."""
-    content = zlib.decompress(packed, wbits=zlib.MAX_WBITS + 16, bufsize=size)  # 16: a gzip header; its first member only
-    return content if len(content) >= size else gzip.decompress(packed)
-
-
-def _read_itk(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels and affine (4, 4), in RAS, of what ITK reads."""
-    reader = ITKReader()
-    voxels, told = reader.get_data(reader.read(str(path)))
-    return voxels, told["affine"]
+    meta = {"name": name or path.name[: -len(ending)], "sha256": digest}
+    return checked_volume(path, data, affine, meta, labels)
 
 
 def resample(
@@ -259,11 +227,6 @@ def standard_grid(volume: MetaTensor, spacing: float) -> tuple[Tensor, tuple[int
     middle = (torch.tensor(new_shape, dtype=torch.float64) - 1) / 2
     new_affine[:3, 3] = centre_mm(affine, shape) - new_affine[:3, :3] @ middle
     return new_affine, new_shape
-
-
-def find_images(folder: str | Path) -> list[Path]:
-    """The image files below a folder, by their endings, sorted; none of a DICOM series."""
-    return sorted(file for file in Path(folder).rglob("*") if file.is_file() and file.name.lower().endswith(IMAGE_ENDINGS))
 
 
 def standardise(volume: MetaTensor, spacing: float, window: tuple[float, float] = WINDOW_HU) -> MetaTensor:

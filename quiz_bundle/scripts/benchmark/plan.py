@@ -9,11 +9,12 @@ from pathlib import Path
 from monai.data import MetaTensor
 
 from ..errors import InputError
+from ..image_files import find_images
 from ..landmarks import read_landmarks
 from ..phantom import PelvisPhantom
 from ..regime_recipes import REGIMES
 from ..regimes import EvaluationCase, draw_case, real_case
-from ..volumes import find_images, load_volume
+from ..volumes import load_volume
 
 REAL = "real"  # stands where the regime's name stands for pairs of known truth
 FIRST_PHANTOM = 1000  # training draws its phantoms from 0 on

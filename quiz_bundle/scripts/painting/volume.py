@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from ..errors import InputError
 from ..geometry import as_affine, spacing_of
+from ..masks import load_region
 from ..volumes import load_volume, make_volume, resample, standard_grid, to_orientation_ras
 from .organs import fill_cavity
 from .scene import BONES, LABELS, Scene, smooth_noise
@@ -60,8 +61,8 @@ def load_painting(label_file: str | Path, mask_file: str | Path | None, seed: in
 
 @lru_cache(maxsize=8)  # a training paints the same few maps over and over; on the work grid one takes some 15 MB
 def _read(label_file: str, mask_file: str | None, spacing: float) -> tuple[np.ndarray, np.ndarray, Tensor, dict]:
-    labels = load_volume(label_file)
-    mask = None if mask_file is None else load_volume(mask_file)
+    labels = load_volume(label_file, labels=True)
+    mask = None if mask_file is None else load_region(mask_file)
     _check(labels, mask, label_file)
     return *_work_grid(labels, mask, spacing), dict(labels.meta)
 
