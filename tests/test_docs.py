@@ -1,5 +1,6 @@
 """What the documents say is so: commands, options, files, links, numbers, code blocks."""
 
+import csv
 import json
 import os
 import re
@@ -212,6 +213,24 @@ def test_regimes_are_the_codes():
         assert f"{recipe.moving_extent[2][0]} mm of anatomy" in said[name]
     assert f"{REGIMES['R4'].organ_motion_rms:.0f} mm RMS organ motion" in said["R4"]
     assert f"{REGIMES['R4-deformed'].deformation_rms[0]:.0f} mm RMS deformation" in said["R4-deformed"]
+
+
+def test_the_numbers_of_the_readme_are_those_of_the_results():
+    """Success with its interval, ratio and share accepted of each regime, as the CSV behind results.md has them."""
+    with (BUNDLE / "docs" / "results" / "benchmark.csv").open(newline="", encoding="utf-8") as stream:
+        known = {(row["regime"], row["method"]): row for row in csv.DictReader(stream)}
+    rows = {row[0][:2]: row for row in tables(README) if re.match(r"R\d: ", row[0])}
+    assert sorted(rows) == ["R1", "R2", "R3", "R4", "R5"]
+    for regime, (_, *cells) in rows.items():
+        elastix, quiz = known[regime, "elastix"], known[regime, "quiz"]
+        wanted = []
+        for row, bold in ((elastix, ""), (quiz, "**")):
+            success, low, high = (f"{float(row[name]):.2f}" for name in ("success10", "low", "high"))
+            wanted.append(f"{bold}{success}{bold} ({low}-{high})")
+        wanted += [f"{float(elastix['median_ratio']):.3f}", f"**{float(quiz['median_ratio']):.3f}**"]
+        assert cells[:4] == wanted
+        assert int(cells[4]) == round(200 * float(quiz["accepted"]))
+        assert (elastix["n"], int(quiz["n"]) >= 200) == ("40", True)
 
 
 def test_datalists_are_as_the_reader_wants_them(tmp_path):
