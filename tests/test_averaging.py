@@ -4,9 +4,9 @@ import sys
 
 import pytest
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from scripts.averaging import Average
-from tiny import volumes, workflow
+from tiny import train_to, volumes
 
 
 @pytest.fixture(autouse=True)
@@ -21,8 +21,8 @@ def counter(value: float = 0.0) -> torch.nn.Linear:
     return network
 
 
-def follow(average: Average, learning: torch.nn.Linear, iterations: int, first: float | None = None) -> float:
-    """The average after a training whose every iteration adds one to the weight, from ``first`` if given."""
+def follow(average: Average, learning: torch.nn.Linear, iterations: int) -> float:
+    """The average after a training whose every iteration adds one to the weight."""
 
     def step(engine: Engine, batch: int) -> None:
         with torch.no_grad():
@@ -30,8 +30,6 @@ def follow(average: Average, learning: torch.nn.Linear, iterations: int, first: 
 
     trainer = Engine(step)
     average.attach(trainer)
-    if first is not None:
-        trainer.add_event_handler(Events.STARTED, lambda engine: torch.nn.init.constant_(learning.weight, first))
     trainer.run(range(iterations))
     return average.network.weight.item()
 
@@ -66,14 +64,9 @@ def test_it_goes_on_with_a_saved_average_or_from_the_network(saved, value):
     assert average.network.weight.item() == value
 
 
-def train(folder, ct: str, stop_after: int = 2) -> dict:
+def train(folder, ct: str, stop_after: int | None = None) -> dict:
     """Train two epochs of two iterations with an average, or stop after one; the checkpoint."""
-    options = {"learning_rate": 1e-3, "ema_momentum": 0.25, "max_epochs": 2, "seed": 5}
-    made = workflow("training", volumes=ct, output_dir=str(folder), **options)
-    trainer = made.parser.get_parsed_content("train#trainer")
-    trainer.add_event_handler(Events.EPOCH_COMPLETED(once=stop_after), lambda engine: engine.terminate())
-    made.run()
-    return torch.load(folder / "resume.pt", weights_only=True)
+    return train_to(folder, ct, stop_after, ema_momentum=0.25, max_epochs=2, seed=5)
 
 
 def test_a_training_keeps_the_average_and_goes_on_with_it(tmp_path):

@@ -10,7 +10,7 @@ from monai.optimizers import WarmupCosineSchedule
 from scripts.errors import InputError
 from scripts.network import QuizNet
 from scripts.resume import EarlyStop, Resume, load_weights, on_device, save_atomically
-from tiny import volumes, workflow
+from tiny import train_to, volumes, workflow
 
 
 @pytest.fixture(autouse=True)
@@ -20,14 +20,7 @@ def own_hook(monkeypatch):
 
 def train(folder, ct: str, stop_after: int | None = None, workers: int = 0) -> dict:
     """Train four epochs, or stop after some; the last state."""
-    made = workflow(
-        "training", volumes=ct, output_dir=str(folder), max_epochs=4, seed=3, learning_rate=1e-3, num_workers=workers
-    )
-    if stop_after:
-        trainer = made.parser.get_parsed_content("train#trainer")
-        trainer.add_event_handler(Events.EPOCH_COMPLETED(once=stop_after), lambda engine: engine.terminate())
-    made.run()
-    return torch.load(folder / "resume.pt", weights_only=True)
+    return train_to(folder, ct, stop_after, max_epochs=4, seed=3, num_workers=workers)
 
 
 def test_two_and_two_epochs_are_four(tmp_path):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import torch
+from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from scipy import ndimage
 
@@ -86,6 +88,16 @@ def run(run_id: str, *overlays: str, **options) -> ConfigWorkflow:
     made.run()
     made.finalize()
     return made
+
+
+def train_to(folder: Path, ct: str, stop_after: int | None = None, **options) -> dict:
+    """Train on a folder of volumes, to the end or to that of an epoch; the checkpoint in the output folder."""
+    made = workflow("training", volumes=ct, output_dir=str(folder), learning_rate=1e-3, **options)
+    if stop_after:
+        trainer = made.parser.get_parsed_content("train#trainer")
+        trainer.add_event_handler(Events.EPOCH_COMPLETED(once=stop_after), lambda engine: engine.terminate())
+    made.run()
+    return torch.load(folder / "resume.pt", weights_only=True)
 
 
 def command_line(options: dict) -> list[str]:

@@ -45,9 +45,7 @@ def list_cases(
     """
     given = {key: value for key, value in single.items() if value is not None}
     as_choice("queries_in", given.get("queries_in", "fixed"), ("fixed", "moving"))
-    for role in FILES:
-        for file in _files(given.get(role)):
-            as_path(role, file)
+    _check_paths(given)
     hidden = as_bool("anonymous", anonymous)
     if datalist is None:
         return [given] if "fixed" in given or "moving" in given else []
@@ -120,9 +118,7 @@ def _record(
     try:
         if "mistake" in case:
             raise case["mistake"]
-        for role in FILES:
-            for file in _files(case.get(role)):
-                as_path(role, file)
+        _check_paths(case)
         case = {**case, "fingerprint": _fingerprint(case, options)}
         report = _finished(folder, case["fingerprint"])
         if report is not None:
@@ -168,6 +164,13 @@ def _files(value: object) -> Sequence[object]:
     if value is None:
         return []
     return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _check_paths(case: Mapping[str, object]) -> None:
+    """Refuse a file that is given as something else than a path."""
+    for role in FILES:
+        for file in _files(case.get(role)):
+            as_path(role, file)
 
 
 def _run_one(evaluator: Evaluator, case: dict, folder: Path) -> dict:
