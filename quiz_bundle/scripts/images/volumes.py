@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from ..core.errors import InputError
 from ..core.geometry import as_affine, centre_mm, spacing_of
+from ..core.threads import free_threads
 from .dicom.folder import is_dicom
 from .dicom.series import load_series
 from .hashes import image_sha256
@@ -79,6 +80,7 @@ def load_volume(
     return checked_volume(path, data, affine, meta, labels)
 
 
+@free_threads()
 def resample(
     volume: MetaTensor,
     affine: object,

@@ -17,6 +17,7 @@ from ..core.bundle import BUNDLE
 from ..core.geometry import inside, mm_to_ijk
 from ..core.options import as_bool, as_choice, as_seed, as_uid
 from ..core.rigid import RigidTransform, fit_translation, polish
+from ..core.threads import free_threads
 from ..images.landmarks import PairedLandmarks, read_landmarks, read_points
 from ..images.masks import INSIDE, load_labels, load_region
 from ..images.volumes import load_volume, standardise
@@ -188,6 +189,7 @@ def _file_affine(volume: MetaTensor) -> Tensor:
     return torch.as_tensor(volume.meta.get("original_affine", volume.affine))
 
 
+@free_threads()
 def conclude(
     case: Mapping[str, object],
     pair: Sequence[MetaTensor],
