@@ -55,6 +55,14 @@ def test_one_folder_named_as_the_zoo_names_it(packed):
     assert [name for name in names if name.endswith((".pt", ".ts"))] == ["quiz_bundle/models/model.pt"]
 
 
+def test_it_holds_the_pages_templates(packed):
+    folder = BUNDLE / "scripts" / "report" / "page" / "templates"
+    wanted = {f"quiz_bundle/{path.relative_to(BUNDLE)}" for path in folder.iterdir()}
+    assert {path.rsplit("/", 1)[1] for path in wanted} >= {"report.html", "index.html", "page.css", "viewer.js"}
+    with zipfile.ZipFile(packed) as content:
+        assert wanted <= set(content.namelist())
+
+
 def test_every_file_is_small_enough_for_a_pull_request(packed):
     with zipfile.ZipFile(packed) as content:
         assert max(info.file_size for info in content.infolist()) < LIMIT == 25e6
