@@ -13,6 +13,7 @@ from monai.data import ITKReader
 from nibabel.volumeutils import apply_read_scaling
 
 from ..core.errors import InputError
+from .file_tree import files_below
 from .headers import read_header
 
 NIFTI_ENDINGS = (".nii.gz", ".nii")
@@ -22,8 +23,12 @@ NIFTI_UNITS_MM = {1: 1000.0, 3: 0.001}  # metres and micrometres, by the low bit
 
 
 def find_images(folder: str | Path) -> list[Path]:
-    """The image files below a folder, by their endings, sorted; none of a DICOM series."""
-    return sorted(file for file in Path(folder).rglob("*") if file.is_file() and file.name.lower().endswith(IMAGE_ENDINGS))
+    """The image files below a folder, by their endings, sorted; none of a DICOM series.
+
+    Raises:
+        InputError: a folder below cannot be opened, or a link leads nowhere (``files_below``).
+    """
+    return sorted(file for file in files_below(folder) if file.name.lower().endswith(IMAGE_ENDINGS))
 
 
 def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
