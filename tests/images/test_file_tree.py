@@ -144,3 +144,12 @@ def test_an_image_without_permission_says_so(open_folder, name):
         load_volume(file)
     told = "expected files and folders that can be read, found no permission to read; grant it to whoever runs this, or copy"
     assert str(caught.value).startswith(f"{file}: {told}")
+
+
+def test_the_voxels_beside_a_header_without_permission(open_folder):
+    (open_folder / "a.raw").write_bytes(bytes(27))
+    (open_folder / "a.raw").chmod(0)
+    text = "ObjectType = Image\nNDims = 3\nDimSize = 3 3 3\nElementType = MET_UCHAR\nElementDataFile = a.raw\n"
+    (open_folder / "a.mhd").write_text(text)
+    with without_privileges(), pytest.raises(InputError, match="found no permission to read: a.raw; grant it"):
+        load_volume(open_folder / "a.mhd")

@@ -49,7 +49,7 @@ def closed(subject: str | Path, place: Path, error: OSError) -> InputError:
     """The mistake of a file or folder that cannot be opened, told without its name if need be.
 
     Args:
-        subject: what was given: the file itself, or a folder above it.
+        subject: what was given: the file itself, a folder above it, or the header that names it.
         place: what cannot be opened.
         error: why.
     """
@@ -62,7 +62,8 @@ def closed(subject: str | Path, place: Path, error: OSError) -> InputError:
     else:
         reason = (error.strerror or type(error).__name__).lower()
         found, remedy = f"one that cannot be opened ({reason})", "check the disk, or copy it again"
-    named = found if place == Path(subject) else f"{found}: {place.relative_to(subject)}"
+    inside = place.relative_to(subject) if place.is_relative_to(subject) else place.name
+    named = found if place == Path(subject) else f"{found}: {inside}"
     return InputError(str(subject), "files and folders that can be read", named, remedy, found)
 
 

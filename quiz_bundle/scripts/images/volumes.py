@@ -70,11 +70,13 @@ def load_volume(
         remedy = f"convert it to one of {', '.join(IMAGE_ENDINGS)}, or give the folder of a DICOM series"
         raise InputError(path, "a NIfTI, MHA or NRRD file", f"a file ending in '{path.suffix}'", remedy)
     try:
+        digest = image_sha256(path)
         voxels, affine = (read_nifti if ending in NIFTI_ENDINGS else read_itk)(path)
         data = torch.from_numpy(voxels.astype(np.float32))  # in the order of the file, last axis slowest
-        digest = image_sha256(path)
     except InputError:
         raise
+    except PermissionError as error:  # of a file with its voxels beside it
+        raise closed(path, Path(error.filename), error) from error
     except Exception as error:  # readers raise anything from EOFError to RuntimeError on a damaged file
         text = re.sub(r"^.*?ITK ERROR: \w+\(\w+\): ", "", str(error).strip() or type(error).__name__, flags=re.DOTALL)
         if "determinant is 0" in text:
