@@ -167,7 +167,7 @@ def test_the_zoos_acceptance_from_an_empty_folder(packed, tmp_path):
     found = json.loads((empty / "found.json").read_text())
     assert found["before"] == []
     assert found["missing"] == {"inference": [], "train": []}
-    assert found["from"] == str(empty / "quiz_bundle" / "scripts" / "network.py")
+    assert found["from"] == str(empty / "quiz_bundle" / "scripts" / "network" / "quiznet.py")
     assert f"quiz_bundle_v{found['version']}.zip" == packed.name
     assert found["export_differs_by"] < 1e-5
     assert {"report.json", "fixed_to_moving.tfm", "moving_on_fixed.nii.gz"} <= set(found["written"])

@@ -138,7 +138,7 @@ class QuizMethods:
 
 
 def _without_network(case: EvaluationCase, options: Options) -> Answer:
-    """The search with the sweep of starts alone to propose places, and the refinement from the best; no match, no verdict."""
+    """The search with the sweep of starts alone to propose places, refined from the best; no match, no verdict."""
     begin, cpu = time.perf_counter(), time.process_time()
     settings = options.search
     pair = [standardise(volume, settings.spacing, options.window) for volume in (case.fixed, case.moving)]
