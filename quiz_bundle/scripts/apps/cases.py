@@ -24,7 +24,7 @@ from ..report.write import check_writable
 from .cohort import run_cohort
 from .workers import ending_in_order
 
-FILES = ("fixed", "moving", "queries", "landmarks", "fixed_region", "moving_labels")
+FILES = ("fixed", "moving", "queries", "landmarks", "fixed_region", "structures", "dose", "moving_labels")
 SERIES = ("fixed_series", "moving_series")
 logger = logging.getLogger(__name__)
 
@@ -196,7 +196,7 @@ def _fingerprint(case: Mapping[str, object], options: Mapping[str, object]) -> s
             scan = role in ("fixed", "moving")  # any other folder is a mistake that loading tells; it may be a whole disk
             content = content_sha256(Path(file), scan) if isinstance(file, (str, os.PathLike)) else ""
             digest.update(f"{role}:{content}".encode())
-    digest.update("".join(str(case.get(key, "")) for key in ("queries_in", *SERIES)).encode())
+    digest.update("".join(str(case.get(key, "")) for key in ("queries_in", "fixed_region_roi", *SERIES)).encode())
     return digest.hexdigest()
 
 

@@ -108,10 +108,13 @@ def quietly() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def damaged(path: Path, file: Path, found: str = "a damaged or truncated file") -> InputError:
+def damaged(
+    path: Path, file: Path, found: str = "a damaged or truncated file", wanted: str = "readable CT images"
+) -> InputError:
     """The mistake of a file that breaks off or holds what it should not, told without the file's name if need be."""
     where = found if file == path else f"{found}: {file.relative_to(path)}"
-    return InputError(path, "readable CT images", where, "export or copy the series again", found)
+    what = "series" if wanted == "readable CT images" else "file"
+    return InputError(path, wanted, where, f"export or copy the {what} again", found)
 
 
 def _instances(path: Path) -> list[Instance]:
