@@ -52,6 +52,7 @@ def test_one_folder_named_as_the_zoo_names_it(packed):
         assert {info.date_time for info in content.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert content.read("quiz_bundle/models/model.pt") == (BUNDLE / "models" / "model.pt").read_bytes()
     assert not [name for name in names if "__pycache__" in name or "/." in name or name.endswith((".pyc", ".part"))]
+    assert not [name for name in names if "/study/" in name]
     assert [name for name in names if name.endswith((".pt", ".ts"))] == ["quiz_bundle/models/model.pt"]
 
 
