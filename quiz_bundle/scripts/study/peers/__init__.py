@@ -1,8 +1,8 @@
-"""The methods to be measured against, through their own packages: elastix, ANTs, SimpleITK, Greedy,
-plastimatch, Regix, and aligned centres.
+"""The methods to be measured against, through their own packages, and aligned centres.
 
-Their packages are optional (``requirements-peers.txt``). Each runs as its users would on this problem, with the smaller
-field as what it calls fixed unless its name says otherwise.
+The packages (elastix, ANTs, SimpleITK, Greedy, plastimatch, Regix) are optional (``requirements-peers.txt``). Each runs as
+its users would on this problem, with the smaller field as what it calls fixed unless its name says otherwise; Regix's preset
+wants the larger one.
 """
 
 from __future__ import annotations
