@@ -100,5 +100,5 @@ def test_configs_name_what_there_is(overlay):
     if overlay is None:
         assert parser.get("methods") == [*PEERS, *QUIZ]
     called = parser.get("run")[1]
-    assert called["_target_"] == f"scripts.study.benchmark.{'measure_cost' if overlay == 'cost' else 'run_benchmark'}"
+    assert called["_target_"] == f"scripts.study.benchmark.{'measure_cost' if overlay == 'study/cost' else 'run_benchmark'}"
     assert all(value[1:] in parser.config for value in called.values() if value.startswith("@"))
