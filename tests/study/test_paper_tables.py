@@ -14,6 +14,7 @@ from scripts.core.records import write_rows
 from scripts.core.rigid import RigidTransform
 from scripts.images.volumes import load_volume
 from scripts.study.benchmark import methods
+from scripts.study.benchmark import rows as benchmark_rows
 from scripts.study.benchmark.methods import Methods, check_methods
 from scripts.study.paper import collect, results, run_tables, write_results
 from scripts.study.paper.maps import kept_map, map_file, read_map, save_map
@@ -263,6 +264,24 @@ def test_collected_tables(tmp_path, bent):
     (training,) = read(files[1])
     names = ("network", "epochs", "iterations", "hours", "best", "best_epoch", "last")
     assert [training[name] for name in names] == ["voxelmorph", "3", "300", "1.5", "20", "2", "25"]
+
+
+def test_lines_of_another_run_stay(tmp_path):
+    """A run of one more method adds its line to its regime's; a line measured again takes the place of the earlier one."""
+
+    def a_row(regime, method, tre):
+        known = {"volume": "ct", "regime": regime, "seed": "0", "method": method, "success10": "1", "best_rigid_mm": "4"}
+        return dict.fromkeys(benchmark_rows.COLUMNS, "") | known | {"tre_mean_mm": tre, "threads": "1"}
+
+    first = [a_row("R1", "centres", "30"), a_row("R1", "quiz", "4"), a_row("R2", "quiz", "5")]
+    second = [a_row("R1", "greedy", "6"), a_row("R2", "quiz", "7")]
+    for number, rows in enumerate((first, second)):
+        write_rows(tmp_path / f"run{number}" / "cases.csv", rows, benchmark_rows.COLUMNS)
+        collect(str(tmp_path / "results"), str(tmp_path / "none"), str(tmp_path / f"run{number}"))
+    lines = [
+        (line["regime"], line["method"], line["median_tre_mm"]) for line in read(tmp_path / "results" / "benchmark.csv")
+    ]
+    assert lines == [("R1", "centres", "30"), ("R1", "quiz", "4"), ("R1", "greedy", "6"), ("R2", "quiz", "7")]
 
 
 def test_committed_page_is_what_its_tables_say():
