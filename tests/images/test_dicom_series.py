@@ -479,7 +479,7 @@ def test_bad_folders_are_told_in_one_line(tmp_path, caplog, recwarn, capfd, make
     assert not recwarn.list
     assert capfd.readouterr() == ("", "")
     for name in (UID, "Pelvis", ".dcm"):
-        assert name not in caught.value.unnamed_line
+        assert name not in caught.value.hidden(str)
 
 
 UNKNOWN = {

@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from ..core.errors import InputError, printable
 from ..core.geometry import as_affine, centre_mm, spacing_of
+from ..core.threads import free_threads
 from .dicom.folder import is_dicom
 from .dicom.series import load_series
 from .file_tree import closed
@@ -87,6 +88,7 @@ def load_volume(
     return checked_volume(path, data, affine, meta, labels)
 
 
+@free_threads()
 def resample(
     volume: MetaTensor,
     affine: object,

@@ -109,11 +109,16 @@ def quietly() -> Iterator[None]:
 
 
 def damaged(
-    path: Path, file: Path, found: str = "a damaged or truncated file", remedy: str = "export or copy the series again"
+    path: Path,
+    file: Path,
+    found: str = "a damaged or truncated file",
+    wanted: str = "readable CT images",
+    remedy: str | None = None,
 ) -> InputError:
     """The mistake of a file that breaks off or holds what it should not, told without the file's name if need be."""
     where = found if file == path else f"{found}: {printable(file.relative_to(path))}"
-    return InputError(path, "readable CT images", where, remedy, found)
+    what = "series" if wanted == "readable CT images" else "file"
+    return InputError(path, wanted, where, remedy or f"export or copy the {what} again", found)
 
 
 def _instances(path: Path) -> list[Instance]:

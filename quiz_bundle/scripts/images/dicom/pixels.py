@@ -80,7 +80,7 @@ def _stored(path: Path, file: Path) -> tuple[np.ndarray, np.ndarray | None]:
             if syntax not in READ:
                 name = syntax.name if syntax.name == syntax else f"{syntax.name} ({syntax})"
                 found = f"pixels in the transfer syntax {name}, which is not read"
-                raise damaged(path, file, found, "export the series uncompressed")
+                raise damaged(path, file, found, remedy="export the series uncompressed")
             if "PixelData" not in dataset:
                 raise damaged(path, file, "an image without pixels, or a truncated one")
             if int(dataset.get("SamplesPerPixel", 1)) != 1:

@@ -66,6 +66,15 @@ class Stack:
         """The data sets of the files in order, without pixel data."""
         return [image.header for image in self.images]
 
+    @property
+    def places(self) -> list[tuple[int, int | None]]:
+        """For each slice which of the files it is in, and its frame there, from 1; None in a plain file."""
+        numbers = {id(image): number for number, image in enumerate(self.images)}
+        return [
+            (numbers[id(each.image)], each.frame + 1 if "NumberOfFrames" in each.image.header else None)
+            for each in self.slices
+        ]
+
 
 def lay_out(path: Path, images: Sequence[Instance]) -> Stack:
     """Put the slices of one series in order of their positions along their common normal.
@@ -159,7 +168,7 @@ def _slices_of(path: Path, image: Instance) -> list[Slice]:
     for columns, rows in (each.step for each in slices):
         if not (0 < columns < np.inf and 0 < rows < np.inf):  # a negative one would mirror the patient
             remedy = "correct its header, or export the series again"
-            raise damaged(path, image.file, f"a PixelSpacing of {rows:g} x {columns:g} mm", remedy)
+            raise damaged(path, image.file, f"a PixelSpacing of {rows:g} x {columns:g} mm", remedy=remedy)
     return slices
 
 
