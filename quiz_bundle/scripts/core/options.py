@@ -11,6 +11,7 @@ import torch
 
 from .errors import InputError
 
+LONGEST_NAME = 255  # of a file, in bytes
 SEEDS = -(2**63), 2**64 - 1  # smallest and largest of torch's
 
 
@@ -90,6 +91,10 @@ def as_path(name: str, value: object) -> str:
         InputError: anything else.
     """
     if isinstance(value, (str, os.PathLike)) and str(value):
+        longest = max(len(os.fsencode(part)) for part in str(value).split("/"))
+        if longest > LONGEST_NAME or "\0" in str(value):
+            found = f"one of {longest}" if longest > LONGEST_NAME else "a zero byte in it"
+            raise InputError(name, f"a path of names of at most {LONGEST_NAME} bytes", found, "give another name")
         return str(value)
     raise InputError(name, "a path", repr(value), f"write --{name} ./NAME where the name alone reads as something else")
 
