@@ -23,7 +23,7 @@ from ..report.write import OUTPUT_NAMES, check_writable, set_aside
 from .anonymous import files_of
 from .cohort import Cohort
 
-FILES = ("fixed", "moving", "queries", "landmarks", "fixed_region", "moving_labels")
+FILES = ("fixed", "moving", "queries", "landmarks", "fixed_region", "structures", "dose", "moving_labels")
 SERIES = ("fixed_series", "moving_series")
 RESERVED = ("previous", "summary.csv", "index.html")  # beside the cases' folders
 
@@ -177,7 +177,7 @@ def fingerprint(case: Mapping[str, object], options: Mapping[str, object]) -> st
             scan = role in ("fixed", "moving")  # any other folder is a mistake that loading tells; it may be a whole disk
             content = content_sha256(Path(file), scan) if isinstance(file, (str, os.PathLike)) else ""
             digest.update(f"{role}:{content}".encode())
-    digest.update("".join(str(case.get(key, "")) for key in ("queries_in", *SERIES)).encode())
+    digest.update("".join(str(case.get(key, "")) for key in ("queries_in", "fixed_region_roi", *SERIES)).encode())
     return digest.hexdigest()
 
 

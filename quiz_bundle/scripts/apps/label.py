@@ -30,8 +30,8 @@ from .anonymous import without_names
 ENDINGS = (".nii.gz", ".nii", ".nrrd")
 # Options of the command line that would change the result; a request that sets one is refused rather than half done.
 NOT_TAKEN = (
-    "fixed", "fixed_series", "moving_series", "landmarks", "fixed_region", "moving_labels",
-    "transform", "refine", "seed", "amp",
+    "fixed", "fixed_series", "moving_series", "landmarks", "fixed_region", "fixed_region_roi",
+    "structures", "dose", "moving_labels", "transform", "refine", "seed", "amp",
 )  # fmt: skip
 UPLOAD = re.compile(r"tmp[a-z0-9_]{8}(\.[^/]+)?")  # how Python's tempfile, which the app stores uploads with, names files
 

@@ -23,7 +23,10 @@ from .cases import FILES, SERIES
 from .cohort import Cohort
 from .inferer import tensor_to_fit, unpack_pair
 
-INPUTS = ("fixed", "moving", "queries", "queries_in", "landmarks", "fixed_region", "moving_labels", "fingerprint")
+INPUTS = (
+    "fixed", "moving", "queries", "queries_in", "landmarks", "fixed_region", "structures", "dose", "moving_labels",
+    "fingerprint",
+)  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
