@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..core.errors import InputError
-from ..core.options import as_device
+from ..core.options import as_device, as_path
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
@@ -18,7 +18,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     Raises:
         InputError: the file is missing, is not a state dict, or is one of another network.
     """
-    if not Path(path).is_file():
+    if not Path(as_path("weights", path)).is_file():
         raise InputError(path, "a file of weights", "no such file", "train first, or name another file")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
