@@ -19,6 +19,7 @@ from ..core.errors import InputError
 from ..core.geometry import inside, mm_to_ijk
 from ..core.options import as_bool, as_choice, as_seed, as_uid
 from ..core.rigid import RigidTransform, fit_translation, polish
+from ..core.threads import free_threads
 from ..images.dicom.dose import Dose, read_dose
 from ..images.dicom.structures import StructureSet, read_structures
 from ..images.landmarks import PairedLandmarks, read_landmarks, read_points
@@ -36,6 +37,7 @@ from .refine import bend, climb
 from .result import Registration
 from .search import Fit, SearchSettings, mark_inliers, search, smaller_is_fixed, swapped
 
+VOLUMES = ("fixed", "moving", "fixed_region", "moving_labels")
 PATCHES = 1500  # of the bend that refines
 
 
@@ -132,7 +134,7 @@ def register(
     """Register a moving CT to a fixed one.
 
     Args:
-        fixed, moving: files, DICOM folders, or volumes (1, I, J, K) in HU with their affines.
+        fixed, moving: files, DICOM folders, or volumes (1, I, J, K) in HU with their affines, on any device.
         network: of ``load_network`` when left out.
         options: see ``Options``.
         queries: file of points to look up in the fixed (or, with ``queries_in``, the moving) image.
@@ -179,8 +181,11 @@ def register(
 
 
 def load_case(inputs: Mapping[str, object]) -> dict[str, object]:
-    """Load whatever of a case is still a path; ``landmarks`` and ``queries`` become points in RAS mm."""
+    """Load whatever of a case is still a path, onto the CPU; ``landmarks`` and ``queries`` become points in RAS mm."""
     case = dict(inputs)
+    for key, value in case.items():
+        if key in VOLUMES and isinstance(value, Tensor):  # the network moves what it reads; all else is done on the CPU
+            case[key] = value.cpu()
     for key in ("fixed", "moving"):
         if case.get(key) is not None and not isinstance(case[key], Tensor):
             series = case.get(f"{key}_series")
@@ -208,6 +213,7 @@ def _file_affine(volume: MetaTensor) -> Tensor:
     return torch.as_tensor(volume.meta.get("original_affine", volume.affine))
 
 
+@free_threads()
 def conclude(
     case: Mapping[str, object],
     pair: Sequence[MetaTensor],
