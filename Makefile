@@ -42,7 +42,7 @@ DEPLOY := $(DEPLOY_VENV)/.quiz_bundle-deploy-$(call checksum,requirements.txt re
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint viewer commissioning train weights bundle clean label test-label deploy-demo test-deploy test-browser
+.PHONY: help demo test lint viewer commissioning train weights bundle clean label test-label deploy-demo test-deploy test-browser test-cuda
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,9 @@ demo: $(RUNTIME) ## register one real CT pair of known truth with the shipped we
 
 test: $(TOOLS) ## the whole test suite
 	$(PY) -m pytest $(ARGS)
+
+test-cuda: $(TOOLS) ## the tests of what runs on a CUDA device, for those who have one
+	$(PY) -m pytest tests/apps/test_cuda.py -m cuda $(ARGS)
 
 lint: $(TOOLS) ## ruff, as pre-commit runs it
 	$(PY) -m ruff check . $(ARGS)

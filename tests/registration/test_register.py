@@ -377,3 +377,14 @@ def test_the_shipped_network():
 def test_default_options():
     assert Options() == Options.of(None)
     assert (Options().transform, Options().refine, Options().seed, Options().amp) == ("rigid", True, 0, False)
+
+
+@pytest.mark.parametrize("made_inside", [False, True], ids=["volumes made outside", "volumes made inside"])
+def test_inference_mode(network, made_inside):
+    """Refinement needs a gradient where the caller has switched all gradients off, too: the same map to the last digit."""
+    scans = pair()
+    usual = register(*scans, network=network, options=quick())
+    with torch.inference_mode():
+        again = register(*(pair() if made_inside else scans), network=network, options=quick())
+    assert torch.equal(again.fixed_to_moving.matrix, usual.fixed_to_moving.matrix)
+    assert again.verdict == usual.verdict

@@ -16,6 +16,7 @@ from scripts.core.geometry import as_affine, mm_to_ijk, ras_to_lps
 from scripts.core.rigid import RigidTransform
 from scripts.images.landmarks import read_points
 from scripts.images.volumes import make_volume
+from scripts.report import write as report_module
 from scripts.report.files import on_fixed_grid, transform_text
 from scripts.report.write import (
     ANSWER_COLUMNS,
@@ -25,7 +26,6 @@ from scripts.report.write import (
     report_record,
     write_outputs,
 )
-from scripts.report import write as report_module
 
 
 @pytest.fixture
