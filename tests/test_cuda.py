@@ -6,20 +6,20 @@ import pytest
 import tiny
 import torch
 from oracle import TRUTH, pair, quick, worst_mm
-from scripts.both_ways import BothWays
-from scripts.geometry import ijk_to_mm, inside, lattice_ijk
-from scripts.landmarks import PairedLandmarks
-from scripts.losses import MatchLoss
-from scripts.masks import INSIDE
-from scripts.matcher import Matcher
+from scripts.checks.one_look import look_once, prepare
+from scripts.core.geometry import ijk_to_mm, inside, lattice_ijk
+from scripts.core.rigid import RigidTransform
+from scripts.images.landmarks import PairedLandmarks
+from scripts.images.masks import INSIDE
+from scripts.images.volumes import make_volume, standardise
 from scripts.network import QuizNet
-from scripts.one_look import look_once, prepare
-from scripts.phantom import PelvisPhantom
-from scripts.register import load_network, register
-from scripts.resetter import RigidResetter
-from scripts.rigid import RigidTransform
-from scripts.stage_two import ResetLoss, Targets
-from scripts.volumes import make_volume, standardise
+from scripts.registration.matcher import Matcher
+from scripts.registration.register import load_network, register
+from scripts.synthetic.phantom import PelvisPhantom
+from scripts.training.both_ways import BothWays
+from scripts.training.losses import MatchLoss
+from scripts.training.resetter import RigidResetter
+from scripts.training.stage_two import ResetLoss, Targets
 
 pytestmark = [
     pytest.mark.cuda,
