@@ -7,7 +7,7 @@ import logging
 import pytest
 from inference import ORACLE, contents, infer, write_scan
 from oracle import pair, use_oracle
-from scripts.apps.cases import case_name, input_error, list_cases, without_paths
+from scripts.apps.cases import case_name, input_error, list_cases
 from scripts.core.errors import InputError
 from scripts.report.page.figures import Pictures
 from scripts.report.write import OUTPUT_NAMES
@@ -215,14 +215,6 @@ def test_an_empty_list(tmp_path):
 def test_names_of_cases():
     assert case_name({"name": "x"}, 3) == "x"
     assert case_name({}, 3) == case_name({"name": "x"}, 3, anonymous=True) == "case_0003"
-
-
-def test_messages_without_paths():
-    inputs = {"fixed": "/w/j d/ct.nii.gz", "landmarks": ["/w/a.csv", "b.csv"], "moving": None, "output_dir": "out"}
-    told = "/w/j d/ct.nii.gz: found without a.csv and b.csv in out (ct.nii.gz), see /srv/x/y; xb.csv."
-    assert without_paths(told, inputs) == (
-        "fixed: found without landmarks and landmarks in output_dir (fixed), see ... xb.csv."
-    )
 
 
 def test_the_mistake_behind_an_error():

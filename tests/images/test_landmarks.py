@@ -227,3 +227,14 @@ def test_bad_datalists_are_refused(tmp_path, content, found):
 
 def test_paired_landmarks_know_their_number():
     assert len(PairedLandmarks(LABELS, torch.tensor(RAS), torch.tensor(RAS))) == 2
+
+
+@pytest.mark.parametrize(("key", "near"), [("landmark", "landmarks"), ("fixed_serie", "fixed_series"), ("Name", "name")])
+@pytest.mark.parametrize("section", ["test", "training"])
+def test_a_key_that_no_case_has(tmp_path, key, near, section):
+    case = {"fixed": "a.nii", "moving": "b.nii"}
+    (tmp_path / "list.json").write_text(json.dumps({section: [case, case | {key: "x"}]}))
+    with pytest.raises(InputError) as caught:
+        read_datalist(tmp_path / "list.json", keep_bad=True)
+    told = f'{tmp_path}/list.json: expected keys of a case in {section}[1], found "{key}"; did you mean "{near}"? Known are'
+    assert str(caught.value).startswith(told)

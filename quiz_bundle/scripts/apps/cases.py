@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,16 +14,17 @@ from ignite.engine import Events
 from monai.engines import Evaluator
 
 from ..core.bundle import bundle_version
-from ..core.errors import InputError, in_one_line, innermost, input_error
+from ..core.errors import InputError, innermost, input_error
 from ..core.options import as_bool, as_choice, as_path
 from ..images.hashes import content_sha256
 from ..images.landmarks import read_datalist
 from ..network.weights import weights_sha256
 from ..report.write import check_writable
+from .anonymous import files_of, told
 from .cohort import run_cohort
 from .workers import ending_in_order
 
-FILES = ("fixed", "moving", "queries", "landmarks", "fixed_region", "moving_labels")
+FILES = ("fixed", "moving", "queries", "landmarks", "fixed_region", "structures", "dose", "moving_labels")
 SERIES = ("fixed_series", "moving_series")
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def run_cases(
     def do(name: str) -> dict:
         return _record(evaluator, by_name[name], Path(output_dir), options, hidden)
 
-    files = [[Path(str(file)).name for role in FILES for file in _files(case.get(role))] for case in cases]
+    files = [[Path(str(file)).name for role in FILES for file in files_of(case.get(role))] for case in cases]
     key = json.dumps([{k: str(v).lower() for k, v in options.items()}, files])
     return run_cohort(list(by_name), output_dir, key, do)
 
@@ -132,15 +132,11 @@ def _record(
             logger.error("a case failed unexpectedly: %s", type(innermost(error)).__name__)
         elif mistake is None:
             logger.exception("a case failed unexpectedly")
-        return record | {"status": "failed", "message": told(error, case if hidden else None)}
+        return record | {"status": "failed", "message": told(error, _paths(case) if hidden else None)}
 
 
-def told(error: BaseException, hidden: Mapping[str, object] | None = None) -> str:
-    """An error in one line; with ``hidden``, inputs by their roles, without anything that tells whose scan it is."""
-    mistake = input_error(error)
-    if hidden is None:
-        return in_one_line(error)
-    return without_paths(in_one_line(error) if mistake is None else mistake.unnamed_line, hidden)
+def _paths(case: Mapping[str, object]) -> dict[str, object]:
+    return {role: value for role, value in case.items() if role in (*FILES, "datalist")}
 
 
 def case_name(case: Mapping[str, object], number: int, anonymous: bool = False) -> str:
@@ -149,27 +145,10 @@ def case_name(case: Mapping[str, object], number: int, anonymous: bool = False) 
     return f"case_{number:04d}" if given is None else str(given)
 
 
-def without_paths(message: str, inputs: Mapping[str, object]) -> str:
-    """A message with each input's path and file name replaced by its role, and any other path by dots."""
-    for role, value in inputs.items():
-        for file in _files(value):
-            if isinstance(file, (str, os.PathLike)):
-                known = "|".join(re.escape(name) for name in (str(file), str(Path(file)), Path(file).name) if name)
-                message = re.sub(rf"(?<![\w./-])(?:{known})(?![\w-])", role, message) if known else message
-    return re.sub(r"\S*/\S*", "...", message)
-
-
-def _files(value: object) -> Sequence[object]:
-    """The files of one role: none, one, or a list."""
-    if value is None:
-        return []
-    return value if isinstance(value, (list, tuple)) else [value]
-
-
 def _check_paths(case: Mapping[str, object]) -> None:
     """Refuse a file that is given as something else than a path."""
     for role in FILES:
-        for file in _files(case.get(role)):
+        for file in files_of(case.get(role)):
             as_path(role, file)
 
 
@@ -192,11 +171,11 @@ def _fingerprint(case: Mapping[str, object], options: Mapping[str, object]) -> s
     """Hash over the content of a case's files and the options."""
     digest = hashlib.sha256(json.dumps({k: str(v).lower() for k, v in options.items()}, sort_keys=True).encode())
     for role in FILES:
-        for file in _files(case.get(role)):
+        for file in files_of(case.get(role)):
             scan = role in ("fixed", "moving")  # any other folder is a mistake that loading tells; it may be a whole disk
             content = content_sha256(Path(file), scan) if isinstance(file, (str, os.PathLike)) else ""
             digest.update(f"{role}:{content}".encode())
-    digest.update("".join(str(case.get(key, "")) for key in ("queries_in", *SERIES)).encode())
+    digest.update("".join(str(case.get(key, "")) for key in ("queries_in", "fixed_region_roi", *SERIES)).encode())
     return digest.hexdigest()
 
 

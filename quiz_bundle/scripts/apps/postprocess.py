@@ -19,7 +19,10 @@ from ..report.write import report_record, write_outputs
 from .cases import case_name
 from .inferer import tensor_to_fit, unpack_pair
 
-INPUTS = ("fixed", "moving", "queries", "queries_in", "landmarks", "fixed_region", "moving_labels", "fingerprint")
+INPUTS = (
+    "fixed", "moving", "queries", "queries_in", "landmarks", "fixed_region", "structures", "dose", "moving_labels",
+    "fingerprint",
+)  # fmt: skip
 
 
 class LoadCased(Transform):

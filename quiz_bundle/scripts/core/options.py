@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
 from .errors import InputError
 
 SEEDS = -(2**63), 2**64 - 1  # smallest and largest of torch's
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that is most like another one."""
+    return max(sorted(known), key=lambda other: difflib.SequenceMatcher(None, word.lower(), other.lower()).ratio())
 
 
 def as_bool(name: str, value: object) -> bool:

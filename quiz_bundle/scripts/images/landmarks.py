@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..core.errors import InputError
 from ..core.geometry import as_points, ijk_to_mm, ras_to_lps
+from ..core.options import nearest
 
 POINT_COLUMNS = ("label", "x", "y", "z")
 PAIR_COLUMNS = ("label", "fixed_x", "fixed_y", "fixed_z", "moving_x", "moving_y", "moving_z")
@@ -28,7 +29,8 @@ FCSV_COLUMNS = ("id", "x", "y", "z", "ow", "ox", "oy", "oz", "vis", "sel", "lock
 SCHEMA = "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/markups-schema-v1.0.3.json#"  # noqa: E501
 POINT_FORMATS = "one of .mrk.json, .fcsv, or .csv with label,x,y,z in RAS mm"
 SECTIONS = ("training", "validation", "test")
-PATH_KEYS = ("fixed", "moving", "landmarks", "queries", "fixed_region", "moving_labels")
+PATH_KEYS = ("fixed", "moving", "landmarks", "queries", "fixed_region", "structures", "dose", "moving_labels")
+CASE_KEYS = (*PATH_KEYS, "name", "patient", "queries_in", "fixed_region_roi", "fixed_series", "moving_series")
 
 
 @dataclass
@@ -290,7 +292,7 @@ def read_datalist(path: str | Path, dataset_dir: str | Path | None = None, keep_
         keep_bad: keep a case without "fixed" and "moving" in its place, its error under "mistake".
 
     Raises:
-        InputError: missing, not JSON, no section, or a case without "fixed" and "moving".
+        InputError: missing, not JSON, no section, a case with a key that is not known, or one without "fixed" and "moving".
     """
     path = Path(path)
     expected = "a JSON list of cases, or an object with " + ", ".join(SECTIONS)
@@ -309,6 +311,9 @@ def _cases(path: Path, section: str, cases: object, folder: Path, keep_bad: bool
     result = []
     for number, case in enumerate(cases):
         given = case if isinstance(case, dict) else {}
+        for key in given.keys() - set(CASE_KEYS):
+            expected, remedy = f"keys of a case in {section}[{number}]", f'did you mean "{nearest(key, CASE_KEYS)}"?'
+            raise InputError(path, expected, f'"{key}"', f"{remedy} Known are {', '.join(CASE_KEYS)}", unnamed="another")
         missing = [key for key in ("fixed", "moving") if not isinstance(given.get(key), str)]
         if missing:
             expected = f'a path under "{missing[0]}" in {section}[{number}]'

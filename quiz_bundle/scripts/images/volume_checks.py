@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from ..core.errors import InputError
 from ..core.geometry import as_affine, check_affine, spacing_of
 
+MOST_VOXELS = 2**30  # 1024 x 1024 x 1024; as float32 they take 4 GiB
 LONGEST_MM = 3000.0  # of a field of view along an axis: longer is no patient, but a header in other units
 
 
@@ -69,6 +71,18 @@ def checked_volume(path: Path, data: Tensor, affine: object, meta: dict, labels:
         "orientation": "".join(aff2axcodes(affine.numpy())),
     }
     return make_volume(data[None], affine, meta)
+
+
+def check_size(path: Path, shape: Sequence[int]) -> None:
+    """Refuse an image before its voxels are read, by the numbers that its header tells.
+
+    Raises:
+        InputError: no voxels along an axis, or more than ``MOST_VOXELS``.
+    """
+    if min(shape, default=0) < 1 or math.prod(map(int, shape)) > MOST_VOXELS:
+        found = " x ".join(map(str, shape)) or "none"
+        remedy = "check its header; crop or resample a scan that is larger"
+        raise InputError(path, f"one voxel or more along each axis and at most {MOST_VOXELS}", found, remedy)
 
 
 def bad_axes(path: Path, found: str) -> InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,16 +15,22 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from ..core.bundle import BUNDLE
+from ..core.errors import InputError
 from ..core.geometry import inside, mm_to_ijk
 from ..core.options import as_bool, as_choice, as_seed, as_uid
 from ..core.rigid import RigidTransform, fit_translation, polish
+from ..core.threads import free_threads
+from ..images.dicom.dose import Dose, read_dose
+from ..images.dicom.structures import StructureSet, read_structures
 from ..images.landmarks import PairedLandmarks, read_landmarks, read_points
-from ..images.masks import INSIDE, load_labels, load_region
+from ..images.masks import INSIDE, load_labels
+from ..images.region import read_region
 from ..images.volumes import load_volume, standardise
 from ..network.quiznet import QuizNet
 from ..network.weights import load_weights, weights_sha256
 from .answers import answer
 from .assess import assess, compare, gather, no_fit
+from .carry import carry
 from .metrics import inside_both, landmark_report
 from .queries import ask, select
 from .refine import bend, climb
@@ -117,6 +124,9 @@ def register(
     queries_in: str = "fixed",
     landmarks: str | Path | Sequence[str] | PairedLandmarks | None = None,
     fixed_region: str | Path | MetaTensor | None = None,
+    fixed_region_roi: int | str | None = None,
+    structures: str | Path | StructureSet | None = None,
+    dose: str | Path | Dose | None = None,
     moving_labels: str | Path | MetaTensor | None = None,
     fixed_series: str | None = None,
     moving_series: str | None = None,
@@ -130,7 +140,9 @@ def register(
         queries: file of points to look up in the fixed (or, with ``queries_in``, the moving) image.
         queries_in: "fixed" or "moving".
         landmarks: corresponding points to measure the error at; never used in the fit.
-        fixed_region: mask on the fixed image; matches inside it make the fit.
+        fixed_region: mask on the fixed image, or an RTSTRUCT of its series; matches inside it make the fit.
+        fixed_region_roi: number or name of the structure in that RTSTRUCT.
+        structures, dose: RTSTRUCT and RTDOSE of either series, carried to the other if the result is accepted.
         moving_labels: label map on the moving image, carried over to the fixed grid by the report.
         fixed_series, moving_series: series UID of the scan to take where its DICOM folder holds several.
 
@@ -154,6 +166,9 @@ def register(
                 "queries_in": queries_in,
                 "landmarks": landmarks,
                 "fixed_region": fixed_region,
+                "fixed_region_roi": fixed_region_roi,
+                "structures": structures,
+                "dose": dose,
                 "moving_labels": moving_labels,
             }
         )
@@ -175,10 +190,16 @@ def load_case(inputs: Mapping[str, object]) -> dict[str, object]:
         if case.get(key) is not None and not isinstance(case[key], Tensor):
             series = case.get(f"{key}_series")
             case[key] = load_volume(case[key], series_uid=None if series is None else as_uid(f"{key}_series", series))
-    for key, load in (("fixed_region", load_region), ("moving_labels", load_labels)):
-        if case.get(key) is not None and not isinstance(case[key], Tensor):
-            case[key] = load(case[key])
     fixed, moving = case["fixed"], case["moving"]
+    if case.get("moving_labels") is not None and not isinstance(case["moving_labels"], Tensor):
+        case["moving_labels"] = load_labels(case["moving_labels"])
+    if case.get("fixed_region") is not None and not isinstance(case["fixed_region"], Tensor):
+        case["fixed_region"] = read_region(case["fixed_region"], case.get("fixed_region_roi"), fixed, moving)
+    elif case.get("fixed_region_roi") is not None and case.get("fixed_region") is None:
+        raise InputError("fixed_region_roi", "an RTSTRUCT as fixed_region beside it", "none", "give --fixed_region FILE")
+    for key, read in (("structures", read_structures), ("dose", read_dose)):
+        if isinstance(case.get(key), (str, os.PathLike)):
+            case[key] = read(case[key], fixed, moving)
     if case.get("landmarks") is not None:
         case["landmarks"] = read_landmarks(case["landmarks"], _file_affine(fixed), _file_affine(moving))
         inside_both(case["landmarks"], fixed, moving)  # refused now, before anything is computed
@@ -192,6 +213,7 @@ def _file_affine(volume: MetaTensor) -> Tensor:
     return torch.as_tensor(volume.meta.get("original_affine", volume.affine))
 
 
+@free_threads()
 def conclude(
     case: Mapping[str, object],
     pair: Sequence[MetaTensor],
@@ -226,6 +248,10 @@ def conclude(
             found = replace(found, matches=mark_inliers(found.matches, transform, limit))
             by_body = refined and region is None
             verdict = assess(gather(transform, found, fixed, moving, **compare(transform, found, pair, points, by_body)))
+    carried = None
+    if case.get("structures") is not None or case.get("dose") is not None:
+        with watch.stage("carry"):
+            carried = carry(case, fixed, moving, transform, verdict.accepted)
     marks = case.get("landmarks")
     answers = None
     if case.get("queries") is not None:
@@ -245,6 +271,7 @@ def conclude(
         landmark_points=marks,
         answers=answers,
         moving_labels=case.get("moving_labels"),
+        carried=carried,
         options={
             "transform": options.transform,
             "refine": options.refine,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from monai.data import MetaTensor
 from torch import Tensor
 
 from ..core.rigid import RigidTransform
 from ..images.landmarks import PairedLandmarks
+
+if TYPE_CHECKING:
+    from .carry import Carried
 
 
 @dataclass
@@ -82,6 +86,7 @@ class Registration:
         seconds: time per stage and ``total``.
         landmarks: errors at given landmarks (``metrics.landmark_report``).
         options: the options as used.
+        carried: structures and dose on the other scan; None if there were none.
     """
 
     fixed: MetaTensor
@@ -97,3 +102,4 @@ class Registration:
     answers: Answers | None = None
     moving_labels: MetaTensor | None = None
     options: dict = field(default_factory=dict)
+    carried: Carried | None = None

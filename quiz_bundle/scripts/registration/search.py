@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core.geometry import inside
 from ..core.rigid import RigidTransform, consensus, fit_rigid, fit_robust, polish, residual_mm
+from ..core.threads import free_threads
 from ..images.volumes import resample, standard_grid
 from ..network.quiznet import QuizNet
 from .agreement import Patches
@@ -134,6 +135,7 @@ def mark_inliers(matches: Matches, transform: RigidTransform, threshold_mm: floa
     return replace(matches, inlier=residual_mm(transform, matches.fixed_mm, matches.moving_mm) <= threshold_mm)
 
 
+@free_threads()
 def search(
     network: QuizNet,
     fixed: MetaTensor,

@@ -23,6 +23,7 @@ from ..core.errors import InputError
 from ..core.geometry import as_affine, centre_mm, spacing_of
 from ..images.landmarks import write_markups
 from ..registration.result import Answers, Matches, Registration
+from .carried import carried_record
 from .dicom.outputs import dicom_record, write_dicom
 from .files import image_jobs, transform_text
 from .identification import same_patient, series_record
@@ -41,6 +42,8 @@ OUTPUT_NAMES = (
     "queries_answered.mrk.json",
     "registration.dcm",
     "report.dcm",
+    "structures.dcm",
+    "dose.dcm",
     "report.html",
     "report.json",  # last: a folder that holds it holds the others too
 )
@@ -216,6 +219,7 @@ def report_record(registration: Registration, anonymous: bool = False, report_di
         "checks": quality_record(registration),
         "options": options_record(registration.options, anonymous),
         "dicom": dicom_record(registration, anonymous, report_dicom),
+        "carried": carried_record(registration.carried, anonymous),
     }
     if fit is not None:
         centre = centre_mm(registration.fixed.affine, registration.fixed.shape[1:])

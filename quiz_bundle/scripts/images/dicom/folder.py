@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ import pydicom
 from pydicom.filereader import read_partial
 
 from ...core.errors import InputError
+from ..file_tree import closed, files_below
 
 # DICOM PS3.4, table B.5-1: CT Image, Enhanced CT Image, Legacy Converted Enhanced CT Image Storage.
 CT_IMAGES = frozenset(("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"))
@@ -70,10 +70,11 @@ def choose_series(path: Path, series_uid: str | None = None) -> list[Instance]:
     """The files of the one CT series in a folder and below, or of the one that is asked for; in no order.
 
     Scout views, single images beside a volume, and what is no CT image (structures, plans, doses, a DICOMDIR, files
-    that are not DICOM, hidden ones) are passed over.
+    that are not DICOM, hidden ones) are passed over; links are followed.
 
     Raises:
-        InputError: no CT series, several and none chosen, not the one that is asked for, or a file is damaged.
+        InputError: no CT series, several and none chosen, not the one that is asked for, or a file is damaged; a file or
+            folder cannot be opened, whatever it may hold.
     """
     images = _instances(path)
     series: dict[str, list[Instance]] = defaultdict(list)
@@ -107,15 +108,18 @@ def quietly() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def damaged(path: Path, file: Path, found: str = "a damaged or truncated file") -> InputError:
+def damaged(
+    path: Path, file: Path, found: str = "a damaged or truncated file", wanted: str = "readable CT images"
+) -> InputError:
     """The mistake of a file that breaks off or holds what it should not, told without the file's name if need be."""
     where = found if file == path else f"{found}: {file.relative_to(path)}"
-    return InputError(path, "readable CT images", where, "export or copy the series again", found)
+    what = "series" if wanted == "readable CT images" else "file"
+    return InputError(path, wanted, where, f"export or copy the {what} again", found)
 
 
 def _instances(path: Path) -> list[Instance]:
     """All DICOM files of a folder and below, or the one file."""
-    files = [path] if path.is_file() else _files(path)
+    files = [path] if path.is_file() else files_below(path)
     if not files:
         raise InputError(path, "a folder with a CT series", "nothing in it", "check the path")
     images = []
@@ -124,8 +128,7 @@ def _instances(path: Path) -> list[Instance]:
             if is_dicom(file):
                 images.append(Instance(file, _header(file)))
         except OSError as error:
-            reason = (error.strerror or type(error).__name__).lower()
-            raise damaged(path, file, f"a file that cannot be opened ({reason})") from error
+            raise closed(path, file, error) from error
         except Exception as error:  # pydicom raises anything from EOFError to struct.error on a damaged file
             raise damaged(path, file) from error
     for image in images:
@@ -142,15 +145,6 @@ def _instances(path: Path) -> list[Instance]:
         if file.suffix in endings and file.stat().st_size < PREFIX_END:
             raise damaged(path, file)
     return images
-
-
-def _files(folder: Path) -> list[Path]:
-    """All files of a folder and below, without those that are hidden."""
-    found = []
-    for here, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(here, name) for name in sorted(names) if not name.startswith(".")]
-    return [file for file in found if file.is_file()]
 
 
 def _header(file: Path) -> pydicom.Dataset:

@@ -15,12 +15,12 @@ from ...synthetic.regimes import EvaluationCase
 from ..baselines import DEFORMABLE, Deform, deformable, trained_weights
 from ..baselines.methods import SYN, TUNED
 from ..peers import PEERS, PeerResult, load_packages
-from .quiz import QUIZ, Answer, QuizMethods
+from .quiz import NETWORK_OFF, QUIZ, Answer, QuizMethods
 from .quiz_paper import QuizPaper
 
 QUIZ_PAPER = "quiz_paper"  # regression head and mean displacement, trained as the paper says
 THEN = "+"
-TRAINED = {*QUIZ, QUIZ_PAPER, *DEFORMABLE}.difference(SYN)
+TRAINED = {*QUIZ, QUIZ_PAPER, *DEFORMABLE}.difference(SYN, [NETWORK_OFF])
 START = "centres"  # of a deformable method that stands alone: world frames say nothing here
 
 
@@ -76,7 +76,7 @@ class Methods:
         if any(part in QUIZ for part in parts):
             network = network or load_network(device=device)
             self._quiz = QuizMethods(network)
-            self._marks |= dict.fromkeys(QUIZ, weights_sha256(network)[:12])
+            self._marks |= dict.fromkeys(TRAINED.intersection(QUIZ), weights_sha256(network)[:12])
         if QUIZ_PAPER in parts:
             given = {"weights": weights[QUIZ_PAPER]} if QUIZ_PAPER in weights else {}
             self._paper = QuizPaper(**given, device=device)

@@ -12,7 +12,7 @@ from scripts.core.rigid import RigidTransform
 from scripts.images.landmarks import PairedLandmarks
 from scripts.images.masks import INSIDE
 from scripts.images.volumes import make_volume, standardise
-from scripts.network import QuizNet
+from scripts.network.quiznet import QuizNet
 from scripts.registration.matcher import Matcher
 from scripts.registration.register import load_network, register
 from scripts.synthetic.phantom import PelvisPhantom
