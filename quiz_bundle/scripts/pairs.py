@@ -6,17 +6,21 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform, Randomizable, Transform
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import default_collate
 
 from .geometry import inside, mm_to_ijk, spacing_of
+from .joints import Joints, find_joints, joints_beside, phantom_joints
 from .landmarks import read_landmarks
 from .painting import load_painting
 from .phantom import PelvisPhantom
 from .synthesis import PairRecipe, Source, correspondences, draw_pair
-from .volumes import load_volume, resample, standard_grid
+from .volumes import load_volume, make_volume, resample, standard_grid
+
+FEMUR = 2  # among the labels of a painting
 
 
 class LoadSourced(Transform):
@@ -28,10 +32,11 @@ class LoadSourced(Transform):
 
     Args:
         spacings: voxel sizes (mm) that the recipes use.
+        joints: whether to look for joints, for recipes that bend.
     """
 
-    def __init__(self, spacings: Sequence[float] = (6.0, 3.0)) -> None:
-        self.spacings = sorted(float(s) for s in spacings)
+    def __init__(self, spacings: Sequence[float] = (6.0, 3.0), joints: bool = False) -> None:
+        self.spacings, self.joints = sorted(float(s) for s in spacings), joints
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
         """Return the loaded item."""
@@ -41,9 +46,13 @@ class LoadSourced(Transform):
         elif kind == "labels":
             volume = load_painting(data["labels"], data["mask"], int(data["seed"]))
         elif kind == "phantom":
-            volume = PelvisPhantom(int(data["phantom"])).session("ebrt", spacing=(self.spacings[0],) * 3).volume
+            session = PelvisPhantom(int(data["phantom"])).session("ebrt", spacing=(self.spacings[0],) * 3)
+            volume = session.volume
         if kind:
-            source = Source.from_volume(volume, self.spacings, name=f"{kind} {data[kind]}")
+            joints = None
+            if self.joints:
+                joints = phantom_joints(session) if kind == "phantom" else self._joints(volume, kind, data)
+            source = Source.from_volume(volume, self.spacings, f"{kind} {data[kind]}", joints)
             return {"source": source, "draw": data.get("draw", 0)}
         fixed, moving = load_volume(data["fixed"]), load_volume(data["moving"])
         landmarks = read_landmarks(data["landmarks"], fixed.affine, moving.affine)
@@ -54,6 +63,15 @@ class LoadSourced(Transform):
             "fixed_points": landmarks.fixed_mm,
             "moving_points": landmarks.moving_mm,
         }
+
+
+    @staticmethod
+    def _joints(volume: MetaTensor, kind: str, data: Mapping[Hashable, object]) -> Joints:
+        """What can bend in a CT, or in a painting, which tells where its femora are."""
+        if kind == "labels":
+            femur = load_volume(data["labels"], labels=True)
+            return find_joints(volume, make_volume((femur.as_tensor() == FEMUR).float(), femur.affine))
+        return joints_beside(data["volume"], volume)
 
 
 class DrawPaird(Randomizable, Transform):
