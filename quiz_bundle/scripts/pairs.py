@@ -98,6 +98,7 @@ class DrawPaird(Randomizable, Transform):
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
         """Return ``fixed`` and ``moving`` (1, I, J, K) in HU and their true ``fixed_points``, ``moving_points`` in mm.
 
+        ``parts`` (N,) says which part of the body each point goes with (``Motion.followed``).
         ``drawn`` tells ``ForRealPairs`` that chance has had its share already.
         """
         if "source" not in data:
@@ -106,7 +107,7 @@ class DrawPaird(Randomizable, Transform):
         recipe = self.recipes[random.choice(len(self.recipes), p=self.chances)]
         pair = draw_pair(data["source"], recipe, random)
         fixed_mm, moving_mm = correspondences(pair, self.points, random)
-        points = {"fixed_points": fixed_mm, "moving_points": moving_mm}
+        points = {"fixed_points": fixed_mm, "moving_points": moving_mm, "parts": pair.motion.followed(moving_mm)}
         return {"fixed": pair.fixed, "moving": pair.moving, **points, "drawn": True}
 
 
@@ -133,16 +134,18 @@ class PackQueriesd(Randomizable, MapTransform):
         self.queries = queries
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, Tensor]:
-        """Return ``image`` (2, I, J, K), ``queries`` (2, Q, 3) in voxels, ``label`` (2, Q, 13) and ``sizes`` (2, 3).
+        """Return ``image`` (2, I, J, K), ``queries`` (2, Q, 3) in voxels, ``label`` (2, Q, 14) and ``sizes`` (2, 3).
 
         A label is the target in voxels of the searched volume (3), whether it lies in its field (1), the query in voxels of
-        the asked volume (3), and the voxel sizes in mm of the searched (3) and of the asked volume (3).
+        the asked volume (3), the voxel sizes in mm of the searched (3) and of the asked volume (3), and the part of the
+        body that the point goes with (1): 0 for a body that moves as one, -1 for none.
         """
         keys = ("fixed", "moving") if self.R.uniform() < 0.5 else ("moving", "fixed")
         volumes = [data[key] for key in keys]
         points = [data[f"{key}_points"] for key in keys]
         visible = [inside(p, v.affine, v.shape[1:]) for p, v in zip(points, volumes, strict=True)]
         voxels = [mm_to_ijk(p, v.affine) for p, v in zip(points, volumes, strict=True)]
+        parts = data.get("parts", torch.zeros(len(points[0])))
         queries, labels = [], []
         for asked, searched in ((0, 1), (1, 0)):
             answered = (visible[asked] & visible[searched]).nonzero()[:, 0].numpy()
@@ -156,6 +159,7 @@ class PackQueriesd(Randomizable, MapTransform):
             queries.append(voxels[asked][chosen])
             steps = torch.cat([spacing_of(volumes[searched].affine), spacing_of(volumes[asked].affine)])
             row = [voxels[searched][chosen], has[:, None].double(), voxels[asked][chosen], steps.expand(len(chosen), 6)]
+            row.append(parts[chosen, None].double())
             labels.append(torch.cat(row, -1))
         return {
             "image": torch.cat(pad_together([v.as_tensor()[None] for v in volumes]), 1)[0],

@@ -36,6 +36,7 @@ from .skeleton import random_hinge
 from .volumes import resample, standard_grid
 
 AIR = appearance.AIR
+WITH_MM = 3.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,21 @@ class Motion:
         if self.bend is None:
             return torch.zeros(len(points), dtype=torch.long)
         return self.bend.core_of(points if self.deformation is None else self.deformation.inverse(points))
+
+
+    def followed(self, moving_mm: Tensor) -> Tensor:
+        """Index (N,), in the order of ``part_maps``, of the part that each moving point (N, 3) goes with, -1 for none.
+
+        A point goes with the part whose rigid map takes it nearest to where it goes but for the smooth deformation, if
+        that is within ``WITH_MM``: soft tissue that follows a bone counts as its part.
+        """
+        points = as_points(moving_mm)
+        if self.bend is None:
+            return torch.zeros(len(points), dtype=torch.long)
+        there = self.bend.forward(self.rigid(points))
+        apart = torch.stack([(one(points) - there).norm(dim=-1) for one in self.part_maps().values()])
+        nearest, part = apart.min(0)
+        return torch.where(nearest <= WITH_MM, part, -1)
 
 
 @dataclass(frozen=True)
