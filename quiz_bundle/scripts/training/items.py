@@ -126,12 +126,13 @@ def _need_landmarks(datalist: object, section: str, items: Sequence[dict]) -> No
 
 
 def images_below(folder: str | Path) -> list[Path]:
-    """All image files below a folder, sorted.
+    """All image files below a folder, sorted, but for maps of structures (``joints.joints_beside``).
 
     Raises:
         InputError: there are none.
     """
-    if not (files := find_images(folder)):
+    files = [file for file in find_images(folder) if not file.name.split(".")[0].endswith("_structures")]
+    if not files:
         raise InputError(folder, f"a folder of CT volumes ({', '.join(IMAGE_ENDINGS)})", "none below it", "check the path")
     return files
 
