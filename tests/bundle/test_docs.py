@@ -17,7 +17,7 @@ from monai.bundle import ConfigParser
 from scripts.apps import status
 from scripts.checks.demo import demo_parser
 from scripts.core.geometry import ijk_to_grid
-from scripts.images.landmarks import PAIR_COLUMNS, POINT_COLUMNS, read_datalist
+from scripts.images.landmarks import CASE_KEYS, PAIR_COLUMNS, POINT_COLUMNS, read_datalist
 from scripts.images.nifti import write_nifti
 from scripts.registration.register import load_network
 from scripts.registration.search import SearchSettings
@@ -196,8 +196,8 @@ def test_output_files_are_all_described():
     # a second name in a cell is another ending of the first one
     names = {name if not name.startswith(".") else cell[0].partition(".")[0] + name for cell in cells for name in cell}
     assert names == set(OUTPUT_NAMES)
-    shown = [row[0].strip("`") for row in tables(README)]
-    shown = shown[shown.index("file") + 1 : shown.index("pairs")]
+    shown = [row[0] for row in tables(README)]
+    shown = re.findall(r"`([^`]+)`", " ".join(shown[shown.index("file") + 1 : shown.index("pairs")]))
     assert set(shown) < names and {"report.html", "registration.dcm", "fixed_to_moving.tfm"} < set(shown)
 
 
@@ -247,6 +247,8 @@ def test_the_numbers_of_the_readme_are_those_of_the_results():
 
 
 def test_datalists_are_as_the_reader_wants_them(tmp_path):
+    sentence = re.search(r"besides `fixed` and `moving` a case may have (.*?);", flat(COHORTS)).group(1)
+    assert {"fixed", "moving", *re.findall(r"`(\w+)`", sentence)} == {*CASE_KEYS} - {"patient"}  # which is for research
     (block,) = blocks(COHORTS, "json")
     (tmp_path / "cases.json").write_text(block)
     cases = read_datalist(tmp_path / "cases.json")["test"]
