@@ -87,7 +87,7 @@ def test_other_cases_are_not_mixed_in(ct_file, tmp_path, monkeypatch):
     options = {"volumes": str(ct_file), "cases": 1, "output_dir": str(tmp_path / "out"), "threads": 1}
     run_benchmark(methods="centres", **options)
     draw = plan.draw_case
-    monkeypatch.setattr(plan, "draw_case", lambda volume, regime, seed, other: draw(volume, regime, seed + 100))
+    monkeypatch.setattr(plan, "draw_case", lambda volume, regime, seed, *rest: draw(volume, regime, seed + 100))
     with pytest.raises(InputError, match="same cases"):
         run_benchmark(methods=["centres", "identity"], **options)
 
@@ -240,7 +240,7 @@ def test_phantoms_are_long_where_the_scan_lies_anywhere(monkeypatch):
     maker = plan.Maker()
     (source,) = phantom_sources(1)
     for regime in ("R1", "R1", "R3"):
-        assert maker.make(Planned(source, regime, 7, 0, source)) == ("volume", regime, 7, None)
+        assert maker.make(Planned(source, regime, 7, 0, source)) == ("volume", regime, 7, None, None)
     assert asked == [(1000, 360.0), (1000, 900.0)]
 
 

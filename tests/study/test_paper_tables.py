@@ -23,6 +23,7 @@ from scripts.study.paper.pairs import held_out_pairs
 from scripts.study.paper.published import BRACHYTHERAPY, CONE_BEAM
 from scripts.study.paper.rows import COLUMNS, read_landmark_rows, read_results
 from scripts.study.paper.statistics import common, spread, summarise
+from scripts.study.paper.summary import summary
 from scripts.study.peers import PeerResult
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -242,6 +243,25 @@ def test_page_of_results_from_hand_made_tables(tmp_path):
     assert "ANTs SyN on 2 pairs only" in text and "no row of best translation there is" in text
     assert "| regression | 43 | 31.4 |" in text and text.count("Not measured yet.") == 4
     assert "Measured on: a machine; threads of a method: 1; seed 0." in text
+
+
+def test_summary_counts_what_the_tables_hold():
+    """Two regimes and three methods by hand: 10 pairs, 9 found, 8 accepted; the better of two others is named."""
+    row = {"regime": "R1", "n": "10", "median_ratio": "1.5", "median_cpu_seconds": "2.06", "accepted": ""}
+    benchmark = [
+        row | {"method": "quiz", "success10": "0.9", "accepted": "0.8", "median_ratio": "1.0015"},
+        row | {"method": "elastix", "success10": "0.5"},
+        row | {"method": "ants_grid", "success10": "0.7", "median_cpu_seconds": "12.34"},
+        row | {"regime": "real: a_lung", "method": "quiz", "median_tre_mm": "5.25", "median_best_rigid_mm": "3.5"},
+    ]
+    hard = {"regime": "all H", "accepted": "0.7 (0.6-0.8; 7 of 10)", "wrong_accepted": "0 (0-1; 0 of 7)"}
+    trust = [hard | {"right_refused": "0.1 (0-1; 1 of 8)"}, {"regime": "unrelated", "accepted": "0.0 (0-0.1; 0 of 60)"}]
+    cases = [a_row("quiz", "p091_bt1", 2.5, "1"), a_row("quiz", "p092_bt1", 3.5, "1")]
+    text = "\n".join(summary(cases, benchmark, trust, []))
+    assert "160 mm of anatomy | 9 of 10 | 1.002 | 2.1 | 8 of 10 | `ants_grid` 7 of 10 | 1.500 | 12.3 |" in text
+    assert "7 of 10 accepted, of these 0 of 7 over 10 mm off" in text and "0 of 60 accepted" in text
+    assert "(`a_lung`): 5.2 mm, best rigid map 3.5 mm" in text and "| QUIZ as shipped | 3.0 (2) |" in text
+    assert "Training as in the paper" not in text and summary([], [], [], []) == []
 
 
 def test_collected_tables(tmp_path, bent):
