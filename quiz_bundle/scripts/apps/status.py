@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
+from ..core.console import lines_above_bars
 from ..core.errors import input_error
 from ..core.options import as_bool
 from .anonymous import quieten, told
@@ -42,6 +43,7 @@ def tell_input_errors(inputs: Sequence[str] = ()) -> None:
             usual(kind, error, trace)
 
     sys.excepthook = hook
+    lines_above_bars()
     command.check_ids()
     command.keep_text()
     hidden = as_bool("anonymous", command.value("anonymous", False))

@@ -243,8 +243,8 @@ def report_record(registration: Registration, anonymous: bool = False, report_di
         "versions": versions(),
         "weights_sha256": registration.weights_sha256,
         "inputs": {
-            "fixed": _input_record(registration.fixed, "fixed", anonymous),
-            "moving": _input_record(registration.moving, "moving", anonymous),
+            role: _input_record(getattr(registration, role), role, anonymous, registration.notes.get(role))
+            for role in ("fixed", "moving")
         },
         "same_patient": same_patient(registration.fixed, registration.moving),
         "checks": quality_record(registration),
@@ -267,11 +267,12 @@ def options_record(options: Mapping[str, object], anonymous: bool = False) -> di
     return _plain({key: value for key, value in options.items() if not anonymous or key in ANONYMOUS_OPTIONS})
 
 
-def _input_record(volume: MetaTensor, role: str, anonymous: bool) -> dict:
+def _input_record(volume: MetaTensor, role: str, anonymous: bool, note: str | None) -> dict:
     meta = volume.meta
     described = None if anonymous else series_record(volume)
     return {
         **({} if described is None else {"series": described}),
+        **({} if note is None else {"note": note}),
         "name": role if anonymous else str(meta.get("name", role)),
         "sha256": meta.get("sha256", ""),
         "shape": meta.get("original_shape", tuple(volume.shape[1:])),
