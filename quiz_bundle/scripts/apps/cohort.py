@@ -95,12 +95,12 @@ class Cohort:
 
     def record(self, record: Mapping[str, object], fingerprint: str = "") -> None:
         """Add a case's record, with the columns of ``SUMMARY``; of several, tell the other processes and the user."""
-        self.own.append(dict(record))
         name = str(record["name"])
+        plain = {key: value for key, value in record.items() if key != "error"}  # which holds on to all that led to it
+        self.own.append(plain if name else dict(record))
         if name not in self.names:
             return
         self._file(name, "json").parent.mkdir(parents=True, exist_ok=True)
-        plain = {key: value for key, value in record.items() if key != "error"}
         write_whole(self._file(name, "json"), json.dumps({**plain, "fingerprint": fingerprint, "run": self.run}))
         self._file(name, "begun").unlink(missing_ok=True)
         self._begun = None
