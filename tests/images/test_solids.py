@@ -26,8 +26,8 @@ def carried(solid, turn_deg, shift, spacing, phase):
     heights = (solid.box_mm() @ turn.T + shift)[:, 2]
     slices = np.arange(np.floor(heights.min()), heights.max() + spacing, spacing) + phase
     planes = [Plane((np.array([0.0, 0.0, z]) - shift) @ turn, AXIAL @ turn) for z in slices]
-    cuts = zip(slices, solid.cut(planes), strict=True)
-    return [np.column_stack([curve, np.full(len(curve), z)]) for z, curves in cuts for curve in curves]
+    cut = zip(slices, solid.cut(planes), strict=True)
+    return [np.column_stack([c, np.full(len(c), z)]) for z, cuts in cut for c in cuts]
 
 
 def random_map(seed):
