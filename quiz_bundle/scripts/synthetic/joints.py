@@ -27,6 +27,9 @@ RULE_MM = 3.0
 TILT_DEG = 22.0  # of the planes across the neck: lower in front, so that the chin goes with the skull
 NECK = ((-25.0, 25.0), (-12.0, 12.0), (-18.0, 18.0))
 HIP = ((-10.0, 40.0), (-20.0, 5.0), (-12.0, 12.0))  # of the right one: flexed, abducted, turned
+BREATH = ((-3.0, 3.0), (-4.0, 4.0), (-20.0, 20.0))
+SLIDES_MM = 24.0  # from the next bone: soft tissue that slides along it as one
+L5_BELOW_CREST_MM, LUMBAR_MM, WINGS = 48.0, 135.0, 0.6
 SPINE = ((-20.0, 20.0), (-10.0, 10.0), (-10.0, 10.0))
 
 
@@ -35,12 +38,16 @@ class Joints:
     """What can bend in a patient.
 
     Attributes:
-        skeletons: by name: "hips", "neck".
+        skeletons: by name: "hips", "neck", "organs".
         spine_mm: (N, 3) points within the spine, upwards; None where it was not found.
+        crest_mm: height of the iliac crests; None where they were not found.
+        soft_mm: (N, 4) places in soft tissue with room about them, and how far the next bone is, mm.
     """
 
     skeletons: Mapping[str, Skeleton] = field(default_factory=dict)
     spine_mm: Tensor | None = None
+    crest_mm: float | None = None
+    soft_mm: Tensor = field(default_factory=lambda: torch.zeros(0, 4, dtype=torch.float64))
 
     def kinds(self) -> list[str]:
         """The names that ``skeleton`` takes."""
@@ -53,15 +60,22 @@ class Joints:
         return self.skeletons.get(kind)
 
     def posture(self, name: str) -> Skeleton | None:
-        """The skeleton of an evaluation regime: "hips", "neck", or "lumbar"; None where it was not found."""
-        return self.skeletons.get(name)
+        """The skeleton of an evaluation regime: "hips", "neck", "organs" or "lumbar"; None where it was not found."""
+        if name != "lumbar":
+            return self.skeletons.get(name)
+        if self.spine_mm is None or self.crest_mm is None:
+            return None
+        low = self.crest_mm - L5_BELOW_CREST_MM
+        return spine(self.spine_mm, low, low + LUMBAR_MM, names=("pelvis", "trunk"), wings=WINGS)
 
 
 def find_joints(volume: MetaTensor, femora: MetaTensor | None = None, sides: tuple[int, int] = (1, 1)) -> Joints:
-    """Neck and spine of a CT (1, I, J, K) in HU by rule, and the hips if a map of the femora is given (see ``hips``)."""
+    """Neck, spine and organs of a CT (1, I, J, K) in HU by rule; the hips if a map of the femora is given (``hips``)."""
     profile = Profile(volume)
     found = {"neck": neck(profile), "hips": None if femora is None else hips(volume, femora, sides)}
-    return Joints({name: one for name, one in found.items() if one is not None}, spine_line(profile))
+    found["organs"], soft = organs(profile)
+    skeletons = {name: one for name, one in found.items() if one is not None}
+    return Joints(skeletons, spine_line(profile), crest(profile), soft)
 
 
 def phantom_joints(session: PhantomSession) -> Joints:
@@ -141,7 +155,7 @@ def neck(profile: Profile) -> Skeleton | None:
         below, above = area[max(0, k - 35) : k], area[k + 1 : k + 36]
         if len(below) < 10 or len(above) < 8 or area[k] > 22_000:
             continue
-        if below.max() > 1.5 * area[k] and above.max() > 1.12 * area[k] and (lowest is None or area[k] < area[lowest]):
+        if below.max() > 1.5 * area[k] and above.max() > 1.05 * area[k] and (lowest is None or area[k] < area[lowest]):
             lowest = k
     if lowest is None:
         return None
@@ -223,6 +237,47 @@ def random_spine(line: Tensor, random: np.random.RandomState) -> Skeleton:
     return spine(line, begin, begin + length)
 
 
+def crest(profile: Profile) -> float | None:
+    """Height in mm of the iliac crests: where the bone to both sides of the spine ends upwards; None without."""
+    if profile.empty:
+        return None
+    voxels = profile.bone.nonzero()
+    x = ijk_to_mm(voxels, profile.affine)[:, 0] - ijk_to_mm(profile.body.nonzero(), profile.affine)[:, 0].median()
+    counts = []
+    for side in (1, -1):
+        at = (side * x > 50) & (side * x < 140)
+        counts.append(np.bincount(voxels[at][:, 2].numpy(), minlength=profile.bone.shape[2]) * RULE_MM**2)
+    both = np.minimum(*counts)
+    for k in range(20, len(both) - 4):
+        if both[k - 20 : k].mean() > 350 and both[k : k + 4].max() < 60:
+            return float(profile.z_mm[k])
+    return None
+
+
+def organs(profile: Profile) -> tuple[Skeleton | None, Tensor]:
+    """Bones that stay and soft tissue away from them that slides as in breathing; places (N, 4) where organs may fill."""
+    nowhere = torch.zeros(0, 4, dtype=torch.float64)
+    if profile.empty:
+        return None, nowhere
+    steps = (RULE_MM,) * 3
+    apart = torch.from_numpy(ndimage.distance_transform_edt(~profile.bone.numpy(), steps))
+    deep = torch.from_numpy(ndimage.distance_transform_edt(profile.body.numpy(), steps))
+    core = (apart > SLIDES_MM) & (deep > 12)
+    if int(core.sum()) < 2000:
+        return None, nowhere
+    voxels = core.nonzero()
+    middle = ijk_to_mm(voxels, profile.affine).mean(0)
+    random = np.random.RandomState(0)
+    roomy = (core & (apart > 30)).nonzero()
+    soft = nowhere
+    if len(roomy):
+        roomy = roomy[torch.as_tensor(random.randint(len(roomy), size=64))]
+        soft = torch.cat([ijk_to_mm(roomy, profile.affine), apart[tuple(roomy.T)][:, None]], 1)
+    limbs = (Limb("bones"), Limb("organs", 0, middle, shift=BREATH))
+    bones = profile.bone & profile.body
+    return Skeleton(limbs, Fields(torch.stack([bones, core]), profile.affine, margin_mm=4.0)), soft
+
+
 def hips(volume: MetaTensor, femora: MetaTensor, sides: tuple[int, int], lattice_mm: float = LATTICE_MM) -> Skeleton | None:
     """Pelvis (with all that is not thigh) and thighs, from a map of the femora.
 
@@ -232,8 +287,10 @@ def hips(volume: MetaTensor, femora: MetaTensor, sides: tuple[int, int], lattice
         sides: its labels of the left and the right femur; the same twice: told apart by the body's middle.
         lattice_mm: of the distances.
     """
-    where = ijk_to_mm((femora.as_tensor()[0] > 0).nonzero(), femora.affine) if sides[0] == sides[1] else ijk_to_mm(
-        ((femora.as_tensor()[0] == sides[0]) | (femora.as_tensor()[0] == sides[1])).nonzero(), femora.affine
+    where = (
+        ijk_to_mm((femora.as_tensor()[0] > 0).nonzero(), femora.affine)
+        if sides[0] == sides[1]
+        else ijk_to_mm(((femora.as_tensor()[0] == sides[0]) | (femora.as_tensor()[0] == sides[1])).nonzero(), femora.affine)
     )
     if len(where) == 0:
         return None

@@ -26,6 +26,7 @@ from ..registration.metrics import tre_mm
 from . import appearance
 from .bend import Bend
 from .deformation import SmoothDeformation, Swell
+from .filling import BELLY_MM, Girth, draw_fillings
 from .joints import BONE_HU, Joints, find_joints
 from .regime_recipes import ORGANS_MM, REGIMES, Regime
 from .synthesis import AIR, Grid, Motion, body_points, dress, random_turn, render
@@ -109,9 +110,12 @@ def draw_case(
     patient, has_couch = without_couch(volume)
     scene = without_couch(other)[0] if recipe.unrelated else mirrored(patient) if recipe.mirrored else patient
     grid = Grid.around(torch.zeros(3), [lo for lo, _ in recipe.moving_extent], recipe.spacing)
-    bend = None
+    bend, organs = None, ()
     if recipe.part:
-        bend, pose = _draw_parts(volume, grid, recipe, random, joints or find_joints(patient))
+        joints = joints or find_joints(patient)
+        bend, pose = _draw_parts(grid, recipe, random, joints)
+        if recipe.posture == "organs":
+            organs = (*draw_fillings(joints.soft_mm, random, np.ones(3)), _draw_girth(pose, joints, random))
     else:
         pose = _draw_pose(scene, grid, recipe, random, regime)
     rms, correlation, middle = recipe.deformation_rms[0], random.uniform(*recipe.correlation), pose.matrix[:3, 3]
@@ -119,7 +123,7 @@ def draw_case(
     deformation = SmoothDeformation(rms, correlation, random, swell=swell)
 
     # The scan is made round the origin of a frame of its own, and put where its header says afterwards.
-    local = Motion(pose, deformation, bend)
+    local = Motion(pose, deformation, bend, organs)
     lattice = grid.points_mm(torch.float64 if bend is None else torch.float32)
     bare = torch.cat([render(scene, local(part), (len(part),)) for part in lattice.split(1_000_000)])
     bare = bare.reshape(grid.shape)
@@ -129,7 +133,7 @@ def draw_case(
     points = points[inside(local(points), volume.affine, volume.shape[1:])]
     place = torch.as_tensor(random.uniform(-1, 1, 3) * FRAME_SHIFT_MM)
     header = RigidTransform.about([0.0, 0.0, 180.0 if recipe.turned_header else 0.0], place, torch.zeros(3))
-    motion = Motion(pose @ header.inverse(), deformation, bend)
+    motion = Motion(pose @ header.inverse(), deformation, bend, organs)
     order = recipe.orientations[random.randint(len(recipe.orientations))]
     moving = _as_scanned(dressed, grid, recipe, header, order, f"{regime}_{seed:04d}")
     fixed = _as_planned(volume, has_couch, random)
@@ -143,7 +147,7 @@ def draw_case(
 
 
 def _draw_parts(
-    volume: MetaTensor, grid: Grid, recipe: Regime, random: np.random.RandomState, joints: Joints
+    grid: Grid, recipe: Regime, random: np.random.RandomState, joints: Joints
 ) -> tuple[Bend, RigidTransform]:
     """A bend of the patient, and where the moving field lies: round the named part's joints, in that part's own pose."""
     skeleton = joints.posture(recipe.posture)
@@ -158,6 +162,16 @@ def _draw_parts(
     shift *= recipe.max_offset * random.uniform() / np.linalg.norm(shift)
     pose = RigidTransform.from_parts(random_turn(recipe.max_turn, random), middle + torch.as_tensor(shift))
     return bend, bend.part_maps()[recipe.part].inverse() @ pose
+
+
+def _draw_girth(pose: RigidTransform, joints: Joints, random: np.random.RandomState) -> Girth:
+    """A patient who is thinner or more swollen in front of her spine, or of the field's middle where none was found."""
+    middle = pose.matrix[:3, 3].clone()
+    if joints.spine_mm is not None:
+        line = joints.spine_mm
+        middle = line[(line[:, 2] - middle[2]).abs().argmin()].clone()
+    middle[1] += BELLY_MM
+    return Girth(middle, random.uniform(-0.2, 0.2))
 
 
 def _at_part(
