@@ -55,6 +55,7 @@ class Cohort:
         self.own: list[dict] = []
         self._known: dict[str, dict] = {}
         self._begun: tuple[Path, str, int] | None = None
+        self._usual: object = None
 
     def start(self) -> None:
         """Share the machine; let SIGTERM (torchrun's, Slurm's) end the program as Ctrl-C does, nothing left half-done."""
@@ -62,7 +63,14 @@ class Cohort:
         share_cores(self.rank)
         atexit.register(self._give_back)
         if threading.current_thread() is threading.main_thread():  # elsewhere Python cannot catch signals
-            signal.signal(signal.SIGTERM, _end)
+            self._usual = signal.signal(signal.SIGTERM, _end)
+
+    def stop(self) -> None:
+        """Undo ``start``."""
+        atexit.unregister(self._give_back)
+        if self._usual is not None:
+            signal.signal(signal.SIGTERM, self._usual)
+            self._usual = None
 
     def recorded(self, name: str, fingerprint: str) -> dict | None:
         """The record of a case that this run need not do again: done, or failed before torchrun started it anew."""
@@ -108,7 +116,6 @@ class Cohort:
 
     def result(self) -> list[dict]:
         """The records of all cases if all are there, which whoever comes last finds; else none."""
-        atexit.unregister(self._give_back)
         if not self.names:
             return self.own
         records = self._summarise()
