@@ -39,17 +39,20 @@ DEPLOY := $(DEPLOY_VENV)/.quiz_bundle-deploy-$(call checksum,requirements.txt re
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint viewer commissioning train weights bundle clean label test-label deploy-demo test-deploy
+.PHONY: help demo test lint viewer commissioning train weights bundle clean label test-label deploy-demo test-deploy test-browser test-cuda
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 	@sed -n '3,6s/^#/ /p' Makefile
 
 demo: $(RUNTIME) ## register one real CT pair of known truth with the shipped weights; results in demo/
-	PYTHONPATH=quiz_bundle $(PY) -m scripts.demo --output demo $(ARGS)
+	PYTHONPATH=quiz_bundle $(PY) -m scripts.checks.demo --output demo $(ARGS)
 
 test: $(TOOLS) ## the whole test suite
 	$(PY) -m pytest $(ARGS)
+
+test-cuda: $(TOOLS) ## the tests of what runs on a CUDA device, for those who have one
+	$(PY) -m pytest tests/apps/test_cuda.py -m cuda $(ARGS)
 
 lint: $(TOOLS) ## ruff, as pre-commit runs it
 	$(PY) -m ruff check . $(ARGS)
@@ -66,10 +69,10 @@ train: $(RUNTIME) ## train the shipped network; results in runs/
 
 weights: $(RUNTIME) ## ship a trained state dict: make weights FROM=runs/.../model.pt (nothing else replaces models/model.pt)
 	@test -n "$(FROM)" || { echo "make weights: expected FROM=FILE, a trained state dict, found none; name the file to ship." >&2; exit 1; }
-	@PYTHONPATH=quiz_bundle $(PY) -m scripts.ship "$(FROM)"
+	@PYTHONPATH=quiz_bundle $(PY) -m scripts.training.ship "$(FROM)"
 
 bundle: $(RUNTIME) ## the bundle as one archive, as MONAI's model zoo hosts it, in dist/ (docs/zoo.md)
-	PYTHONPATH=quiz_bundle $(PY) -m scripts.archive --output dist $(ARGS)
+	PYTHONPATH=quiz_bundle $(PY) -m scripts.apps.archive --output dist $(ARGS)
 
 label: $(LABEL_APP)/main.py ## MONAI Label with the bundle on 127.0.0.1: make label STUDIES=DIR PORT=8000 (docs/label.md)
 	mkdir -p labelapp/uploads
@@ -79,13 +82,21 @@ label: $(LABEL_APP)/main.py ## MONAI Label with the bundle on 127.0.0.1: make la
 		--conf sam2 false --conf skip_trainers true
 
 test-label: $(LABEL_APP)/main.py $(TOOLS) ## the tests of MONAI Label, against a real server
-	$(PY) -m pytest tests/label -m label $(ARGS)
+	$(PY) -m pytest tests/apps/label -m label $(ARGS)
 
 deploy-demo: $(DEPLOY) ## MONAI Deploy on two pairs of DICOM studies of known truth; results in demo/deploy/
-	@$(BIG_STACK); PYTHONPATH=quiz_bundle $(DEPLOY_PY) -m scripts.deploy.demo --output demo $(ARGS)
+	@$(BIG_STACK); PYTHONPATH=quiz_bundle $(DEPLOY_PY) -m scripts.apps.deploy.demo --output demo $(ARGS)
 
 test-deploy: $(DEPLOY) ## the tests of the MONAI Deploy application, under its SDK
-	@$(BIG_STACK); $(DEPLOY_PY) -m pytest tests/deploy -m deploy $(ARGS)
+	@$(BIG_STACK); $(DEPLOY_PY) -m pytest tests/apps/deploy -m deploy $(ARGS)
+
+# Chromium is no Python package, so nothing here installs it: CHROMIUM=FILE names one, or one on PATH is taken.
+CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+
+test-browser: $(TOOLS) ## the tests that open a report in Chromium: make test-browser CHROMIUM=FILE, or one on PATH
+	@test -n "$(CHROMIUM)" || { echo "make test-browser: expected Chromium on PATH, found none; apt-get install chromium (Debian)," \
+		"dnf install chromium (Fedora), snap install chromium (Ubuntu), or CHROMIUM=FILE for a Chrome of your own." >&2; exit 1; }
+	CHROMIUM="$(CHROMIUM)" $(PY) -m pytest -m browser $(ARGS)
 
 clean: ## remove caches and the outputs of the demo and the evaluations; runs/ and .venv stay
 	rm -rf demo eval dist .pytest_cache .ruff_cache

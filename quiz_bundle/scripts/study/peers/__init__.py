@@ -1,0 +1,35 @@
+"""The methods to be measured against, through their own packages: elastix, ANTs, SimpleITK, Greedy, aligned centres.
+
+Their packages are optional (``requirements-peers.txt``). Each runs as its users would on this problem, with the smaller
+field as what it calls fixed unless its name says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .ants import ANTS, ants_package
+from .base import Peer, PeerResult, limit_threads
+from .elastix import ELASTIX, elastix_package
+from .greedy import GREEDY, greedy_package
+from .simple import centres, identity, mass
+from .simple_itk import SIMPLE_ITK, sitk_package
+
+__all__ = ["PEERS", "Peer", "PeerResult", "load_packages"]
+
+GROUPS = ((ELASTIX, elastix_package), (ANTS, ants_package), (SIMPLE_ITK, sitk_package), (GREEDY, greedy_package))
+PEERS: dict[str, Peer] = {"identity": identity, "centres": centres, "mass": mass}
+for _methods, _ in GROUPS:
+    PEERS |= _methods
+
+
+def load_packages(methods: Iterable[str], threads: int) -> None:
+    """Load what the named methods need, so that no method's time includes it, and limit its threads.
+
+    Raises:
+        InputError: a package is not installed.
+    """
+    limit_threads(threads)
+    for group, package in GROUPS:
+        if any(method in group for method in methods):
+            package()

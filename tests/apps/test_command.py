@@ -1,0 +1,110 @@
+"""The command as it was typed: ids that no config knows, and texts that MONAI or Fire would change."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from inference import BUNDLE, CONFIG, ORACLE, ROOT, infer
+from monai.bundle import run
+from scripts.apps.command import as_typed
+from scripts.apps.status import tell_input_errors  # noqa: F401
+from scripts.core.options import nearest
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "found"),
+    [
+        ("anonymus", ["amp", "anonymous", "queries"], "anonymous"),
+        ("Landmark", ["landmarks", "labels"], "landmarks"),
+        ("max_epoch", ["max_epochs", "epoch_length"], "max_epochs"),
+    ],
+)
+def test_the_nearest_word(word, known, found):
+    assert nearest(word, known) == found
+
+
+def refused(line, option, near):
+    told = f"{option}: expected an option of this run, found one that no config knows; did you mean --{near}?"
+    return line.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("option", "near"),
+    [("anonymus", "anonymous"), ("fixed_regoin", "fixed_region"), ("Moving", "moving")],
+)
+def test_an_option_that_no_config_knows(tmp_path, option, near):
+    ended = infer(fixed="a.nii", moving="b.nii", output_dir=tmp_path / "out", **{option: {}})
+    assert ended.status == 1
+    assert refused(ended.line, option, near)
+    assert ended.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+CONFIGS = {
+    "inference": ["inference"],
+    "training": ["train"],
+    "evaluating": ["train", "evaluate"],
+    "benchmark": ["benchmark"],
+    "commissioning": ["commissioning"],
+    "calibration": ["calibration"],
+}
+
+
+@pytest.mark.parametrize("run_id", CONFIGS)
+def test_every_run_looks_at_its_options_first(run_id, tmp_path):
+    files = [str(BUNDLE / "configs" / f"{name}.json") for name in CONFIGS[run_id]]
+    (tmp_path / "args.json").write_text(json.dumps({"config_file": files, "run_id": run_id, "devize": "cpu"}))
+    before, sys.excepthook = sys.excepthook, sys.__excepthook__
+    try:
+        with pytest.raises(Exception) as caught:
+            run(args_file=str(tmp_path / "args.json"), bundle_root=str(BUNDLE), logging_file=False)
+    finally:
+        sys.excepthook = before
+    error = caught.value
+    while error.__cause__ is not None:
+        error = error.__cause__
+    assert refused(str(error), "devize", "device")
+
+
+def test_what_else_may_be_given(tmp_path):
+    """MONAI's own arguments, nested ids, an overlay with ids of its own, an args_file: what is missed is the scan."""
+    (tmp_path / "own.json").write_text(json.dumps({"mine": 5, "queries_per_pass": "@mine"}))
+    (tmp_path / "args.json").write_text(json.dumps({"seed": 3, "evaluator#amp": False}))
+    options = {"search#zoom_passes": 0, "dataset::data": [], "args_file": str(tmp_path / "args.json"), "tracking": None}
+    files = [str(CONFIG), str(tmp_path / "own.json")]
+    ended = infer(config_file=files, mine=7, init_id="initialize", final_id="finalize", moving="b.nii", **options, **ORACLE)
+    assert ended.line == "fixed: expected a scan, found none; give --fixed FILE."
+
+
+@pytest.mark.parametrize("name", ["a#b.nii.gz", "a ,#2.nii", "@ct.nii", "c$d.nii", "50%.nii", "a::b.nii"])
+def test_names_reach_the_reader_as_they_are(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b.nii").touch()
+    ended = infer(fixed=name, moving="b.nii", output_dir="out#1", **ORACLE)
+    assert ended.line.startswith(f"{name}: expected an image file or a DICOM folder, found no such file"), ended.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["b.nii"]
+
+
+@pytest.mark.parametrize("name", ["$ct", "@ct"])
+def test_what_monai_evaluates_is_told_by_its_option(tmp_path, name):
+    line = f"fixed: expected a value, or an expression that MONAI can evaluate, found '{name}', and it cannot; write ./"
+    assert infer(fixed=name, moving="b.nii", output_dir=tmp_path / "out", **ORACLE).line.startswith(line)
+    hidden = infer(fixed=name, moving="b.nii", anonymous=True, output_dir=tmp_path / "out", **ORACLE).line
+    assert hidden.startswith("fixed: expected a value") and "ct" not in hidden.replace("expected", "")
+
+
+def test_fire_cuts_texts_that_look_like_python():
+    words = "run inference --fixed ct#2 --moving=a.nii#x --seed 5 --landmarks ['a#b'] --queries -x --output-dir 'o#' --amp"
+    given = {"fixed": "ct", "moving": "a.nii", "seed": 5, "landmarks": ["a#b"], "queries": True, "output_dir": "o#"}
+    assert as_typed(given, words.split()) == {**given, "fixed": "ct#2", "moving": "a.nii#x"}
+
+
+def test_the_command_line():
+    """As a user meets it: one line that names the nearest option, exit status 1."""
+    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "inference", "--bundle_root", "quiz_bundle"]
+    command += ["--config_file", "quiz_bundle/configs/inference.json", "--fixed", "ct#2", "--anonymus", "true"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert refused(done.stderr.splitlines()[-1], "anonymus", "anonymous")
+    assert "Traceback" not in done.stderr
