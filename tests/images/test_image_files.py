@@ -1,6 +1,7 @@
 """Image files as they come: every number that they may be stored as, axes and units that say little, headers that lie."""
 
 import gzip
+import os
 import tracemalloc
 
 import nibabel as nib
@@ -147,6 +148,22 @@ def test_a_header_without_its_data(tmp_path, name):
     refused(path, "expected the file with its voxels beside it, found none that is called a.raw; copy it to the same folder")
     mha(tmp_path / "b.mhd", file="slice%03d.raw 1 900000000000 1")
     refused(tmp_path / "b.mhd", "expected the file with its voxels beside it, found none that is called slice001.raw; copy")
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "latin-1"])
+def test_a_data_file_with_an_umlaut(tmp_path, coding):
+    """Its name is bytes in both places, whatever they stand for."""
+    raw, path = os.fsencode(tmp_path) + b"/" + "gr\xf6\xdfe.raw".encode(coding), tmp_path / "a.mhd"
+    with open(raw, "wb") as stream:
+        stream.write(DATA.tobytes(order="F"))
+    path.write_bytes(mha(path, file="gr\xf6\xdfe.raw").read_bytes().decode().encode(coding))
+    before = load_volume(path)
+    assert np.array_equal(before.numpy()[0], DATA)
+    with open(raw, "wb") as stream:
+        stream.write((DATA + 1).tobytes(order="F"))
+    assert load_volume(path).meta["sha256"] != before.meta["sha256"]
+    os.remove(raw)
+    refused(path, "expected the file with its voxels beside it, found none that is called gr\xf6\xdfe.raw; copy it")
 
 
 # --- headers that lie ----------------------------------------------------------------------------------------------

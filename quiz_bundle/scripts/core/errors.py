@@ -53,4 +53,13 @@ def innermost(error: BaseException) -> BaseException:
 
 def in_one_line(error: BaseException) -> str:
     """What went wrong, for a table: the user's mistake if it was one, else the message of the first cause."""
-    return " ".join(str(input_error(error) or innermost(error)).split())
+    return printable(" ".join(str(input_error(error) or innermost(error)).split()))
+
+
+def printable(text: object) -> str:
+    """A text whose bytes were no UTF-8 (names of files from old systems, as Python hands them on), read as Latin-1."""
+    try:
+        str(text).encode()
+    except UnicodeEncodeError:
+        return str(text).encode("utf-8", "surrogateescape").decode("latin-1")
+    return str(text)

@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from ..core.errors import InputError
+from ..core.errors import InputError, printable
 
 
 def files_below(folder: str | Path) -> list[Path]:
@@ -63,7 +63,7 @@ def closed(subject: str | Path, place: Path, error: OSError) -> InputError:
         reason = (error.strerror or type(error).__name__).lower()
         found, remedy = f"one that cannot be opened ({reason})", "check the disk, or copy it again"
     inside = place.relative_to(subject) if place.is_relative_to(subject) else place.name
-    named = found if place == Path(subject) else f"{found}: {inside}"
+    named = found if place == Path(subject) else f"{found}: {printable(inside)}"
     return InputError(str(subject), "files and folders that can be read", named, remedy, found)
 
 

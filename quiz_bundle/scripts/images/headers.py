@@ -17,7 +17,7 @@ def read_header(path: Path) -> tuple[dict[str, str], list[str]]:
     fields: dict[str, str] = {}
     if separator is None:
         return fields, []
-    with path.open(encoding="latin-1") as stream:
+    with path.open(encoding="utf-8", errors="surrogateescape") as stream:  # file names as the system has them
         for line in stream:
             name, _, value = (part.strip() for part in line.partition(separator))
             fields[name.lower()] = value

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.volumeutils import apply_read_scaling
 
-from ..core.errors import InputError
+from ..core.errors import InputError, printable
 from ..core.geometry import LPS_FROM_RAS
 from .file_tree import files_below
 from .headers import missing_data, read_header
@@ -96,7 +96,7 @@ def read_itk(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
     fields = read_header(path)[0]
     if (lost := missing_data(path)) is not None:
-        found = f"none that is called {lost}"
+        found = f"none that is called {printable(lost)}"
         remedy = "copy it to the same folder, or save the image as one file"
         raise InputError(path, "the file with its voxels beside it", found, remedy, "none")
     image_io = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
@@ -125,9 +125,9 @@ def nrrd_units_mm(path: Path, fields: Mapping[str, str]) -> list[float]:
     Raises:
         InputError: a unit that is no length.
     """
-    units = re.findall(r'"([^"]*)"', fields.get("space units", ""))[:3]
-    unknown = [unit for unit in units if unit.strip() not in NRRD_UNITS_MM]
+    units = [unit.strip() for unit in re.findall(r'"([^"]*)"', printable(fields.get("space units", "")))[:3]]
+    unknown = [unit for unit in units if unit not in NRRD_UNITS_MM]
     if unknown:
         known = ", ".join(unit for unit in NRRD_UNITS_MM if unit)
         raise InputError(path, f"space units among {known}", f"'{unknown[0]}'", "correct its header, or export it again")
-    return [NRRD_UNITS_MM[unit.strip()] for unit in units] or [1.0] * 3
+    return [NRRD_UNITS_MM[unit] for unit in units] or [1.0] * 3

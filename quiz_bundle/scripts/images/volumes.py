@@ -21,7 +21,7 @@ from nibabel.orientations import inv_ornt_aff, io_orientation
 from torch import Tensor
 from torch.nn import functional
 
-from ..core.errors import InputError
+from ..core.errors import InputError, printable
 from ..core.geometry import as_affine, centre_mm, spacing_of
 from ..core.threads import free_threads
 from .dicom.folder import is_dicom
@@ -84,7 +84,7 @@ def load_volume(
             raise bad_axes(path, "a singular affine") from error
         found = f"a damaged or truncated file ({text.splitlines()[0].replace(str(path), path.name)[:160]})"
         raise InputError(path, "a readable image", found, "export or copy it again") from error
-    meta = {"name": name or path.name[: -len(ending)], "sha256": digest}
+    meta = {"name": name or printable(path.name[: -len(ending)]), "sha256": digest}
     return checked_volume(path, data, affine, meta, labels)
 
 

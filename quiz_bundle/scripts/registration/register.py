@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,9 +23,11 @@ from ..core.rigid import RigidTransform, fit_translation, polish
 from ..core.threads import free_threads
 from ..images.dicom.dose import Dose, read_dose
 from ..images.dicom.structures import StructureSet, read_structures
+from ..images.hounsfield import no_hounsfield
 from ..images.landmarks import PairedLandmarks, read_landmarks, read_points
-from ..images.masks import INSIDE, load_labels
+from ..images.masks import INSIDE, check_touches, load_labels
 from ..images.region import read_region
+from ..images.volume_checks import check_field
 from ..images.volumes import load_volume, standardise
 from ..network.quiznet import QuizNet
 from ..network.weights import load_weights, weights_sha256
@@ -34,10 +37,11 @@ from .carry import carry
 from .metrics import inside_both, landmark_report
 from .queries import ask, select
 from .refine import bend, climb
-from .result import Registration
+from .result import Registration, Verdict
 from .search import Fit, SearchSettings, mark_inliers, search, smaller_is_fixed, swapped
 
 VOLUMES = ("fixed", "moving", "fixed_region", "moving_labels")
+logger = logging.getLogger(__name__)
 PATCHES = 1500  # of the bend that refines
 
 
@@ -191,12 +195,17 @@ def load_case(inputs: Mapping[str, object]) -> dict[str, object]:
             series = case.get(f"{key}_series")
             case[key] = load_volume(case[key], series_uid=None if series is None else as_uid(f"{key}_series", series))
     fixed, moving = case["fixed"], case["moving"]
+    for key in ("fixed", "moving"):
+        check_field(case[key], _called(inputs, key))
     if case.get("moving_labels") is not None and not isinstance(case["moving_labels"], Tensor):
         case["moving_labels"] = load_labels(case["moving_labels"])
     if case.get("fixed_region") is not None and not isinstance(case["fixed_region"], Tensor):
         case["fixed_region"] = read_region(case["fixed_region"], case.get("fixed_region_roi"), fixed, moving)
     elif case.get("fixed_region_roi") is not None and case.get("fixed_region") is None:
         raise InputError("fixed_region_roi", "an RTSTRUCT as fixed_region beside it", "none", "give --fixed_region FILE")
+    for key, kind in (("fixed_region", "fixed"), ("moving_labels", "moving")):
+        if case.get(key) is not None:
+            check_touches(case[key], case[kind], _called(inputs, key), kind)
     for key, read in (("structures", read_structures), ("dose", read_dose)):
         if isinstance(case.get(key), (str, os.PathLike)):
             case[key] = read(case[key], fixed, moving)
@@ -207,6 +216,11 @@ def load_case(inputs: Mapping[str, object]) -> dict[str, object]:
     if case.get("queries") is not None and not isinstance(case["queries"], tuple):
         case["queries"] = read_points(case["queries"])
     return case
+
+
+def _called(inputs: Mapping[str, object], key: str) -> object:
+    """What an input is called in a message: its path, or its role if it is no path."""
+    return inputs[key] if isinstance(inputs[key], (str, os.PathLike)) else key
 
 
 def _file_affine(volume: MetaTensor) -> Tensor:
@@ -248,6 +262,7 @@ def conclude(
             found = replace(found, matches=mark_inliers(found.matches, transform, limit))
             by_body = refined and region is None
             verdict = assess(gather(transform, found, fixed, moving, **compare(transform, found, pair, points, by_body)))
+    verdict, notes = judge_values(verdict, fixed, moving)
     carried = None
     if case.get("structures") is not None or case.get("dose") is not None:
         with watch.stage("carry"):
@@ -272,6 +287,7 @@ def conclude(
         answers=answers,
         moving_labels=case.get("moving_labels"),
         carried=carried,
+        notes=notes,
         options={
             "transform": options.transform,
             "refine": options.refine,
@@ -285,6 +301,22 @@ def conclude(
             "fingerprint": case.get("fingerprint", ""),
         },
     )
+
+
+def judge_values(verdict: Verdict, fixed: MetaTensor, moving: MetaTensor) -> tuple[Verdict, dict[str, str]]:
+    """The verdict, with a reason for each scan whose values are clearly no HU, and a note on each where they may be none."""
+    notes = {}
+    for role, scan in (("moving", moving), ("fixed", fixed)):
+        found = no_hounsfield(scan)
+        if found is None:
+            continue
+        why, clearly = found
+        sentence = f"The {role} scan's values {'are' if clearly else 'may be'} no HU: {why}."
+        logger.warning(sentence)
+        notes[role] = sentence
+        if clearly:
+            verdict = replace(verdict, accepted=False, reasons=[sentence, *verdict.reasons])
+    return verdict, notes
 
 
 def final_fit(found: Fit, options: Options, fixed_region: MetaTensor | None) -> Fit:

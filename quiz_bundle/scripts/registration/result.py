@@ -87,6 +87,7 @@ class Registration:
         landmarks: errors at given landmarks (``metrics.landmark_report``).
         options: the options as used.
         carried: structures and dose on the other scan; None if there were none.
+        notes: what is odd about the scans, a sentence by the role; none where nothing is.
     """
 
     fixed: MetaTensor
@@ -103,3 +104,4 @@ class Registration:
     moving_labels: MetaTensor | None = None
     options: dict = field(default_factory=dict)
     carried: Carried | None = None
+    notes: dict[str, str] = field(default_factory=dict)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from monai.data import MetaTensor
@@ -120,7 +119,7 @@ class Maker:
     """Makes planned pairs; keeps the volumes that it loaded last."""
 
     def __init__(self, kept: int = 2) -> None:
-        self._kept, self._volumes = kept, dict[tuple[str, float], MetaTensor]()
+        self._kept, self._loaded = kept, dict[tuple[str, float], MetaTensor | PhantomSession]()
         self._jointed: tuple[str, Joints] = "", Joints()
 
     def make(self, planned: Planned) -> EvaluationCase:
@@ -140,22 +139,26 @@ class Maker:
     def joints(self, source: str, length_mm: float) -> Joints:
         """What bends in a CT file, with the structures beside it, or in a phantom."""
         if source != self._jointed[0]:
-            phantom = source.startswith("phantom-")
-            found = phantom_joints(_phantom(source, length_mm)) if phantom else None
-            self._jointed = source, found or joints_beside(source, self.volume(source, length_mm))
+            loaded = self._load(source, length_mm)
+            found = phantom_joints(loaded) if isinstance(loaded, PhantomSession) else joints_beside(source, loaded)
+            self._jointed = source, found
         return self._jointed[1]
 
     def volume(self, source: str, length_mm: float = PHANTOM_MM["usual"]) -> MetaTensor:
         """A CT file, or a phantom of a length."""
-        key = (source, length_mm if source.startswith("phantom-") else 0.0)
-        if key not in self._volumes:
-            while len(self._volumes) >= self._kept:
-                del self._volumes[next(iter(self._volumes))]
-            self._volumes[key] = _phantom(*key).volume if key[1] else load_volume(source)
-        return self._volumes[key]
+        loaded = self._load(source, length_mm)
+        return loaded if isinstance(loaded, MetaTensor) else loaded.volume
+
+    def _load(self, source: str, length_mm: float) -> MetaTensor | PhantomSession:
+        phantom = source.startswith("phantom-")
+        key = (source, length_mm if phantom else 0.0)
+        if key not in self._loaded:
+            while len(self._loaded) >= self._kept:
+                del self._loaded[next(iter(self._loaded))]
+            self._loaded[key] = _phantom(source, length_mm) if phantom else load_volume(source)
+        return self._loaded[key]
 
 
-@lru_cache(maxsize=2)
 def _phantom(source: str, length_mm: float) -> PhantomSession:
     return PelvisPhantom(int(source.split("-")[1]), length_mm).session("ebrt", spacing=PHANTOM_SPACING)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pydicom
 from pydicom.filereader import read_partial
 
-from ...core.errors import InputError
+from ...core.errors import InputError, printable
 from ..file_tree import closed, files_below
 
 # DICOM PS3.4, table B.5-1: CT Image, Enhanced CT Image, Legacy Converted Enhanced CT Image Storage.
@@ -109,12 +109,16 @@ def quietly() -> Iterator[None]:
 
 
 def damaged(
-    path: Path, file: Path, found: str = "a damaged or truncated file", wanted: str = "readable CT images"
+    path: Path,
+    file: Path,
+    found: str = "a damaged or truncated file",
+    wanted: str = "readable CT images",
+    remedy: str | None = None,
 ) -> InputError:
     """The mistake of a file that breaks off or holds what it should not, told without the file's name if need be."""
-    where = found if file == path else f"{found}: {file.relative_to(path)}"
+    where = found if file == path else f"{found}: {printable(file.relative_to(path))}"
     what = "series" if wanted == "readable CT images" else "file"
-    return InputError(path, wanted, where, f"export or copy the {what} again", found)
+    return InputError(path, wanted, where, remedy or f"export or copy the {what} again", found)
 
 
 def _instances(path: Path) -> list[Instance]:
@@ -140,11 +144,16 @@ def _instances(path: Path) -> list[Instance]:
         remedy = "give the folder that holds the DICOM files, or an image file itself"
         raise InputError(path, "a folder with a CT series", found, remedy)
     # A slice whose copying was broken off at once is no DICOM file any more, and at an end nobody would miss it.
-    endings = {image.file.suffix for image in images}
+    named_alike = {_kind_of_name(image.file) for image in images}
     for file in files:
-        if file.suffix in endings and file.stat().st_size < PREFIX_END:
+        if _kind_of_name(file) in named_alike and file.stat().st_size < PREFIX_END:
             raise damaged(path, file)
     return images
+
+
+def _kind_of_name(file: Path) -> tuple[str, bool]:
+    """Ending of a file's name and, if it has none, whether it holds a number: slices do, VERSION and LOCKFILE do not."""
+    return file.suffix, bool(file.suffix) or any(letter.isdigit() for letter in file.name)
 
 
 def _header(file: Path) -> pydicom.Dataset:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pydicom
 
 from ...core.errors import InputError
+from ..file_tree import closed
 from .folder import damaged, is_dicom, quietly
 from .pairing import frame_of, text_of, why_another_patient
 from .series import Series
@@ -47,7 +48,7 @@ def open_object(path: str | Path, sop_class: str) -> pydicom.Dataset:
     except InputError:
         raise
     except OSError as error:
-        raise damaged(path, path, f"a file that cannot be opened ({(error.strerror or '').lower()})", kind) from error
+        raise closed(path, path, error) from error
     except Exception as error:  # pydicom raises anything on a damaged file
         raise damaged(path, path, wanted=kind) from error
     if text_of(dataset, "SOPClassUID") != sop_class:
@@ -91,4 +92,3 @@ def owner(
     if other := why_another_patient(dataset, scans[found[0]].header):
         raise InputError(path, f"{kind} of the patient of the {found[0]} scan", other, "give the patient's own")
     return found[0]
-

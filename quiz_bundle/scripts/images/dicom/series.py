@@ -15,6 +15,7 @@ import pydicom
 import torch
 from monai.data import MetaTensor
 
+from ...core.errors import printable
 from ..hashes import file_sha256
 from ..volume_checks import checked_volume
 from .folder import choose_series, damaged
@@ -86,7 +87,7 @@ def load_series(path: str | Path, name: str | None = None, series_uid: str | Non
     except Exception as error:  # pydicom raises anything on an element of a wrong length
         raise damaged(path, stack.files[0], "a header with damaged elements") from error
     meta = {
-        "name": name or (path.stem if path.is_file() else path.resolve().name),
+        "name": name or printable(path.stem if path.is_file() else path.resolve().name),
         "sha256": digest,
         "series": series,
     }

@@ -157,13 +157,19 @@ def _slices_of(path: Path, image: Instance) -> list[Slice]:
     header = image.header
     try:
         if "PerFrameFunctionalGroupsSequence" not in header:
-            return [_plain(image)]
-        shared = header.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
-        groups = zip(range(image.frames), header.PerFrameFunctionalGroupsSequence, strict=True)
-        return [_framed(image, number, [group, shared[0]]) for number, group in groups]
+            slices = [_plain(image)]
+        else:
+            shared = header.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
+            groups = zip(range(image.frames), header.PerFrameFunctionalGroupsSequence, strict=True)
+            slices = [_framed(image, number, [group, shared[0]]) for number, group in groups]
     except (AttributeError, KeyError, TypeError, ValueError, IndexError, StopIteration) as error:
         found = "a header that is truncated or does not say where its slice lies"
         raise damaged(path, image.file, found) from error
+    for columns, rows in (each.step for each in slices):
+        if not (0 < columns < np.inf and 0 < rows < np.inf):  # a negative one would mirror the patient
+            remedy = "correct its header, or export the series again"
+            raise damaged(path, image.file, f"a PixelSpacing of {rows:g} x {columns:g} mm", remedy=remedy)
+    return slices
 
 
 def _plain(image: Instance) -> Slice:
