@@ -24,12 +24,13 @@ from ..images.landmarks import PairedLandmarks
 from ..images.volumes import make_volume, resample, standard_grid, to_orientation_ras
 from ..registration.metrics import tre_mm
 from . import appearance
-from .bend import Bend
 from .deformation import SmoothDeformation, Swell
-from .filling import BELLY_MM, Girth, draw_fillings
-from .joints import BONE_HU, Joints, find_joints
+from .joints import Joints, find_joints
+from .motion import Motion
+from .profile import BONE_HU
+from .regime_parts import draw_parts
 from .regime_recipes import ORGANS_MM, REGIMES, Regime
-from .synthesis import AIR, Grid, Motion, body_points, dress, random_turn, render
+from .synthesis import AIR, Grid, body_points, dress, random_turn, render
 
 FIXED_NOISE_HU = (5.0, 12.0)
 FRAME_SHIFT_MM = 400.0
@@ -112,10 +113,7 @@ def draw_case(
     grid = Grid.around(torch.zeros(3), [lo for lo, _ in recipe.moving_extent], recipe.spacing)
     bend, organs = None, ()
     if recipe.part:
-        joints = joints or find_joints(patient)
-        bend, pose = _draw_parts(grid, recipe, random, joints)
-        if recipe.posture == "organs":
-            organs = (*draw_fillings(joints.soft_mm, random, np.ones(3)), _draw_girth(pose, joints, random))
+        bend, organs, pose = draw_parts(recipe, random, joints or find_joints(patient))
     else:
         pose = _draw_pose(scene, grid, recipe, random, regime)
     rms, correlation, middle = recipe.deformation_rms[0], random.uniform(*recipe.correlation), pose.matrix[:3, 3]
@@ -144,34 +142,6 @@ def draw_case(
         return case
     seen = make_volume(seen[None], grid.affine)
     return _at_part(case, recipe, volume, local, header, body_points(seen, recipe.points, random, BONE_HU))
-
-
-def _draw_parts(
-    grid: Grid, recipe: Regime, random: np.random.RandomState, joints: Joints
-) -> tuple[Bend, RigidTransform]:
-    """A bend of the patient, and where the moving field lies: round the named part's joints, in that part's own pose."""
-    skeleton = joints.posture(recipe.posture)
-    if skeleton is None:
-        remedy = f"give a CT that shows the {recipe.posture}, and for hips a map of the femora beside it"
-        raise InputError("volume", f"a CT whose joints for {recipe.part} can be found", "none", remedy)
-    bend = skeleton.draw(random, least=recipe.least_bend)
-    number = bend.names.index(recipe.part)
-    near = [limb.centre_mm for n, limb in enumerate(skeleton.limbs) if number in (n, limb.carrier) and n > 0]
-    middle = torch.stack(near).mean(0) + torch.tensor([0.0, 0.0, recipe.above_mm])
-    shift = random.normal(size=3)
-    shift *= recipe.max_offset * random.uniform() / np.linalg.norm(shift)
-    pose = RigidTransform.from_parts(random_turn(recipe.max_turn, random), middle + torch.as_tensor(shift))
-    return bend, bend.part_maps()[recipe.part].inverse() @ pose
-
-
-def _draw_girth(pose: RigidTransform, joints: Joints, random: np.random.RandomState) -> Girth:
-    """A patient who is thinner or more swollen in front of her spine, or of the field's middle where none was found."""
-    middle = pose.matrix[:3, 3].clone()
-    if joints.spine_mm is not None:
-        line = joints.spine_mm
-        middle = line[(line[:, 2] - middle[2]).abs().argmin()].clone()
-    middle[1] += BELLY_MM
-    return Girth(middle, random.uniform(-0.2, 0.2))
 
 
 def _at_part(
