@@ -46,7 +46,7 @@ help: ## this list
 	@sed -n '3,6s/^#/ /p' Makefile
 
 demo: $(RUNTIME) ## register one real CT pair of known truth with the shipped weights; results in demo/
-	PYTHONPATH=quiz_bundle $(PY) -m scripts.demo --output demo $(ARGS)
+	PYTHONPATH=quiz_bundle $(PY) -m scripts.checks.demo --output demo $(ARGS)
 
 test: $(TOOLS) ## the whole test suite
 	$(PY) -m pytest $(ARGS)
@@ -66,10 +66,10 @@ train: $(RUNTIME) ## train the shipped network; results in runs/
 
 weights: $(RUNTIME) ## ship a trained state dict: make weights FROM=runs/.../model.pt (nothing else replaces models/model.pt)
 	@test -n "$(FROM)" || { echo "make weights: expected FROM=FILE, a trained state dict, found none; name the file to ship." >&2; exit 1; }
-	@PYTHONPATH=quiz_bundle $(PY) -m scripts.ship "$(FROM)"
+	@PYTHONPATH=quiz_bundle $(PY) -m scripts.training.ship "$(FROM)"
 
 bundle: $(RUNTIME) ## the bundle as one archive, as MONAI's model zoo hosts it, in dist/ (docs/zoo.md)
-	PYTHONPATH=quiz_bundle $(PY) -m scripts.archive --output dist $(ARGS)
+	PYTHONPATH=quiz_bundle $(PY) -m scripts.apps.archive --output dist $(ARGS)
 
 label: $(LABEL_APP)/main.py ## MONAI Label with the bundle on 127.0.0.1: make label STUDIES=DIR PORT=8000 (docs/label.md)
 	mkdir -p labelapp/uploads
@@ -79,13 +79,13 @@ label: $(LABEL_APP)/main.py ## MONAI Label with the bundle on 127.0.0.1: make la
 		--conf sam2 false --conf skip_trainers true
 
 test-label: $(LABEL_APP)/main.py $(TOOLS) ## the tests of MONAI Label, against a real server
-	$(PY) -m pytest tests/label -m label $(ARGS)
+	$(PY) -m pytest tests/apps/label -m label $(ARGS)
 
 deploy-demo: $(DEPLOY) ## MONAI Deploy on two pairs of DICOM studies of known truth; results in demo/deploy/
-	@$(BIG_STACK); PYTHONPATH=quiz_bundle $(DEPLOY_PY) -m scripts.deploy.demo --output demo $(ARGS)
+	@$(BIG_STACK); PYTHONPATH=quiz_bundle $(DEPLOY_PY) -m scripts.apps.deploy.demo --output demo $(ARGS)
 
 test-deploy: $(DEPLOY) ## the tests of the MONAI Deploy application, under its SDK
-	@$(BIG_STACK); $(DEPLOY_PY) -m pytest tests/deploy -m deploy $(ARGS)
+	@$(BIG_STACK); $(DEPLOY_PY) -m pytest tests/apps/deploy -m deploy $(ARGS)
 
 clean: ## remove caches and the outputs of the demo and the evaluations; runs/ and .venv stay
 	rm -rf demo eval dist .pytest_cache .ruff_cache

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripts.geometry import ijk_to_mm, lattice_ijk
-from scripts.page.pictures import Pictures
-from scripts.rigid import rotation_matrix
-from scripts.volumes import make_volume
+from scripts.core.geometry import ijk_to_mm, lattice_ijk
+from scripts.core.rigid import rotation_matrix
+from scripts.images.volumes import make_volume
+from scripts.report.page.pictures import Pictures
 
 
 def make_affine(linear, origin):
@@ -67,4 +67,4 @@ def shared_dir():
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Leaves the drawing out, where a test is about other files."""
-    monkeypatch.setattr("scripts.report.draw_pictures", lambda _: Pictures([], False))
+    monkeypatch.setattr("scripts.report.write.draw_pictures", lambda _: Pictures([], False))

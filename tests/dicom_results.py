@@ -9,9 +9,9 @@ import pytest
 import torch
 from dicom_studies import Patient, Study, write_series
 from oracle import centred, scan
-from scripts.dicom.series import load_series
-from scripts.result import Matches, Registration, Verdict
-from scripts.rigid import RigidTransform
+from scripts.core.rigid import RigidTransform
+from scripts.images.dicom.series import load_series
+from scripts.registration.result import Matches, Registration, Verdict
 
 TURN = RigidTransform.about([12.0, -33.0, 101.0], [85.0, -140.0, 333.0], [20.0, -300.0, 40.0])
 PATIENT = Patient("Phantom^Pelvis", "QUIZ-1", "19500101", "O")

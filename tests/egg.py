@@ -1,8 +1,8 @@
 """A patient like an egg with three balls in her, in closed form."""
 
 import torch
-from scripts.geometry import ijk_to_mm, lattice_ijk
-from scripts.volumes import make_volume
+from scripts.core.geometry import ijk_to_mm, lattice_ijk
+from scripts.images.volumes import make_volume
 
 
 def hu_at(points_mm):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from monai.bundle import create_workflow
 from oracle import QUICK
-from scripts.files import write_nifti
+from scripts.images.nifti import write_nifti
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "quiz_bundle"

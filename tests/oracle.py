@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import torch
 from conftest import AFFINES
-from scripts.geometry import as_affine, centre_mm, ijk_to_mm, lattice_ijk, spacing_of
-from scripts.matcher import Matcher
-from scripts.register import Options
-from scripts.result import Matches
-from scripts.rigid import RigidTransform
-from scripts.search import SearchSettings
-from scripts.volumes import make_volume
+from scripts.core.geometry import as_affine, centre_mm, ijk_to_mm, lattice_ijk, spacing_of
+from scripts.core.rigid import RigidTransform
+from scripts.images.volumes import make_volume
+from scripts.registration.matcher import Matcher
+from scripts.registration.register import Options
+from scripts.registration.result import Matches
+from scripts.registration.search import SearchSettings
 from torch import Tensor
 
 TRUTH = RigidTransform.about([6.0, -9.0, 12.0], [35.0, -60.0, 120.0], [0.0, 0.0, 0.0])
@@ -103,7 +103,8 @@ def use_oracle(monkeypatch, **settings: object) -> torch.nn.Module:
     """Put an oracle in the place of every matcher; returns a network that stands in for the one it does not need."""
     matcher = oracle(**settings)
     for name, module in list(sys.modules.items()):
-        if name.startswith("scripts.") and _is_matcher(getattr(module, "Matcher", None)) and name != "scripts.matcher":
+        own = name == "scripts.registration.matcher"
+        if name.startswith("scripts.") and _is_matcher(getattr(module, "Matcher", None)) and not own:
             monkeypatch.setattr(module, "Matcher", matcher)
     return stand_in()
 

@@ -4,10 +4,10 @@ import math
 
 import torch
 from conftest import AFFINES
-from scripts.geometry import centre_mm
-from scripts.result import Answers, Matches, Registration, Verdict
-from scripts.rigid import RigidTransform
-from scripts.volumes import make_volume
+from scripts.core.geometry import centre_mm
+from scripts.core.rigid import RigidTransform
+from scripts.images.volumes import make_volume
+from scripts.registration.result import Answers, Matches, Registration, Verdict
 
 FIXED_SHAPE, MOVING_SHAPE = (40, 36, 30), (24, 26, 18)
 FIXED_AFFINE = AFFINES["LPS"].clone() @ torch.diag(torch.tensor([4.0, 4.0, 1.5, 1.0], dtype=torch.float64))

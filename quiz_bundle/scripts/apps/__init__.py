@@ -1,0 +1,1 @@
+"""The doors: inferer and handlers, cases and cohorts, exit statuses, MONAI Label, MONAI Deploy."""

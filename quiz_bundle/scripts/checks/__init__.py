@@ -1,0 +1,1 @@
+"""What a user runs on the product itself: demo, commissioning, evaluation, calibration."""

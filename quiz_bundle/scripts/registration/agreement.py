@@ -1,0 +1,103 @@
+"""Stage 6: how well the intensities of two scans agree under a map, over the body and patch by patch."""
+
+from __future__ import annotations
+
+import torch
+from monai.data import MetaTensor
+from torch import Tensor
+
+from ..core.geometry import apply_affine, grid_from_mm, inside, sample
+from ..core.rigid import RigidTransform
+from .similarity import global_ncc
+
+PATCH_STEP_MM = 4.0  # patches are 5 x 5 x 5 points, 16 mm wide
+LEAST_SEEN = 0.25  # share of the patches that have to lie in both fields
+LEAST_CONTRAST = 0.02  # standard deviation that a flat patch counts with
+
+
+def patches_at(middles_mm: Tensor) -> Tensor:
+    """Points (P, 125, 3) of the patches round P middles (P, 3), mm."""
+    return middles_mm[:, None] + torch.cartesian_prod(*[torch.arange(-2, 3, dtype=torch.float64) * PATCH_STEP_MM] * 3)
+
+
+def correlation(transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor, points_mm: Tensor) -> float:
+    """Correlation of the scans at moving points (N, 3) in mm under a fixed-to-moving map, inside the fixed field."""
+    values = values_at(moving, points_mm)
+    seen = transform.inverse()(points_mm)
+    weight = inside(seen, fixed.affine, fixed.shape[1:])
+    if weight.sum() < 100:
+        return -1.0
+    return float(global_ncc(values_at(fixed, seen), values, weight[None].float())[0])
+
+
+class Patches:
+    """Small patches of the moving body, and how well the fixed scan agrees in them under a map: what shading cannot spoil.
+
+    Args:
+        fixed, moving: standardised volumes (1, I, J, K).
+        middles_mm: (P, 3) middles of the patches, RAS mm in the moving volume.
+    """
+
+    def __init__(self, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor) -> None:
+        groups = patches_at(middles_mm)
+        self._shape, self._points = groups.shape[:2], groups.reshape(-1, 3)
+        self._known = inside(self._points, moving.affine, moving.shape[1:])
+        self._wanted = values_at(moving, self._points).reshape(self._shape)
+        self._image, self._to_grid = fixed.as_tensor()[None], grid_from_mm(fixed.affine, fixed.shape[1:])
+
+    def correlation(self, transform: RigidTransform) -> float:
+        """Correlation within the patches under a fixed-to-moving map, RAS mm.
+
+        Returns:
+            Mean over the patches, each counted by its contrast as ``refine.bend`` does; -1 where fewer than a quarter of
+            them lie in both fields: a corner alone fits in many places.
+        """
+        at = apply_affine(self._to_grid @ transform.inverse().matrix, self._points)
+        seen = ((at.abs() <= 1).all(-1) & self._known).float().reshape(self._shape)
+        counts = seen.mean(1) >= 0.5  # at least half of a patch lies in both fields
+        if counts.sum() < LEAST_SEEN * max(len(counts), 1):
+            return -1.0
+        values = sample(self._image, at.float()[None], "bilinear", "border").reshape(self._shape)
+        weight = contrast(self._wanted) * counts
+        return float((global_ncc(values, self._wanted, seen) * weight).sum() / weight.sum())
+
+
+def patch_correlations(maps: Tensor, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor) -> tuple[Tensor, Tensor]:
+    """Correlation in each small patch of the moving body under each of several maps.
+
+    Args:
+        maps: (M, 4, 4) moving to fixed, RAS mm.
+        fixed, moving: standardised volumes (1, I, J, K).
+        middles_mm: (P, 3) middles of the patches, RAS mm in the moving volume.
+
+    Returns:
+        (M, P), 0 where less than half of a patch lies in both fields; and what each patch counts by its contrast (P,).
+    """
+    groups = patches_at(middles_mm)
+    points = groups.reshape(-1, 3)
+    known = inside(points, moving.affine, moving.shape[1:])
+    wanted = values_at(moving, points).reshape(groups.shape[:2])
+    image, to_grid = fixed.as_tensor()[None], grid_from_mm(fixed.affine, fixed.shape[1:])
+    found = []
+    for backward in maps:
+        at = apply_affine(to_grid @ backward, points)
+        seen = ((at.abs() <= 1).all(-1) & known).float().reshape(groups.shape[:2])
+        values = sample(image, at.float()[None], "bilinear", "border").reshape(groups.shape[:2])
+        found.append(global_ncc(values, wanted, seen) * (seen.mean(1) >= 0.5))
+    return torch.stack(found), contrast(wanted)
+
+
+def contrast(values: Tensor) -> Tensor:
+    """What a patch counts by its values (P, W): the root of their standard deviation, (P,)."""
+    return values.std(1).clamp_min(LEAST_CONTRAST).sqrt()
+
+
+def limit_grid(volume: MetaTensor) -> Tensor:
+    """Largest grid coordinates (3,) one voxel within the faces: nearer to them, the outermost values repeat."""
+    return 1 - 2 / torch.tensor(volume.shape[1:], dtype=torch.float32)
+
+
+def values_at(volume: MetaTensor, points_mm: Tensor) -> Tensor:
+    """Intensities (1, N) at points (N, 3) in mm."""
+    grid = apply_affine(grid_from_mm(volume.affine, volume.shape[1:]), points_mm).float()
+    return sample(volume.as_tensor()[None], grid[None], "bilinear", "border")[:, 0]

@@ -1,0 +1,304 @@
+"""A pair from files to result, stage by stage: load, standardise, ask and match, filter and fit, refine, assess."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from torch import Tensor
+
+from ..core.bundle import BUNDLE
+from ..core.geometry import inside, mm_to_ijk
+from ..core.options import as_bool, as_choice, as_seed, as_uid
+from ..core.rigid import RigidTransform, fit_translation, polish
+from ..images.landmarks import PairedLandmarks, read_landmarks, read_points
+from ..images.masks import INSIDE, load_labels, load_region
+from ..images.volumes import load_volume, standardise
+from ..network.quiznet import QuizNet
+from ..network.weights import load_weights, weights_sha256
+from .answers import answer
+from .assess import assess, compare, gather, no_fit
+from .metrics import inside_both, landmark_report
+from .queries import ask, select
+from .refine import bend, climb
+from .result import Registration
+from .search import Fit, SearchSettings, mark_inliers, search, smaller_is_fixed, swapped
+
+PATCHES = 1500  # of the bend that refines
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user can choose for a registration; checked when made.
+
+    Attributes:
+        transform: "rigid" or "translation" (the paper's mean displacement).
+        refine: let the body bend to where the intensities agree and take the nearest rigid map.
+        seed: of all draws.
+        amp: bfloat16 in the network.
+        compare_points: body points at which intensities are compared.
+        search: how the pair is searched.
+        window: HU that become 0 and 1.
+    """
+
+    transform: str = "rigid"
+    refine: bool = True
+    seed: int = 0
+    amp: bool = False
+    compare_points: int = 20_000
+    search: SearchSettings = field(default_factory=SearchSettings)
+    window: tuple[float, float] = (-600.0, 600.0)
+
+    def __post_init__(self) -> None:
+        as_choice("transform", self.transform, ("rigid", "translation"))
+        object.__setattr__(self, "refine", as_bool("refine", self.refine))
+        object.__setattr__(self, "amp", as_bool("amp", self.amp))
+        object.__setattr__(self, "seed", as_seed(self.seed))
+        object.__setattr__(self, "window", (float(self.window[0]), float(self.window[1])))
+
+    @classmethod
+    def of(cls, search: Mapping[str, object] | None = None, **options: object) -> Options:
+        """From a config's plain values."""
+        return cls(search=SearchSettings(**(search or {})), **options)  # type: ignore[arg-type]
+
+
+class Stopwatch:
+    """Seconds per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._begin = self._lap = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Book the time since the last lap under a stage's name."""
+        now = time.perf_counter()
+        self.seconds[name], self._lap = now - self._lap, now
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what happens inside under a stage's name."""
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+    def total(self) -> dict[str, float]:
+        """All stages and ``total``."""
+        return {**self.seconds, "total": time.perf_counter() - self._begin}
+
+
+def load_network(bundle: Path = BUNDLE, device: str | torch.device = "cpu", weights: str | Path | None = None) -> QuizNet:
+    """The network of ``configs/inference.json`` in evaluation mode, with the shipped weights unless others are named.
+
+    Raises:
+        InputError: the weights are missing or those of another network.
+    """
+    parser = ConfigParser()
+    parser.read_config(bundle / "configs" / "inference.json")
+    settings = {k: v for k, v in parser.get("network_def").items() if k != "_target_"}
+    network = QuizNet(**settings)
+    load_weights(network, weights or bundle / "models" / "model.pt")
+    return network.to(device).eval()
+
+
+def register(
+    fixed: str | Path | MetaTensor,
+    moving: str | Path | MetaTensor,
+    *,
+    network: QuizNet | None = None,
+    options: Options | None = None,
+    queries: str | Path | None = None,
+    queries_in: str = "fixed",
+    landmarks: str | Path | Sequence[str] | PairedLandmarks | None = None,
+    fixed_region: str | Path | MetaTensor | None = None,
+    moving_labels: str | Path | MetaTensor | None = None,
+    fixed_series: str | None = None,
+    moving_series: str | None = None,
+) -> Registration:
+    """Register a moving CT to a fixed one.
+
+    Args:
+        fixed, moving: files, DICOM folders, or volumes (1, I, J, K) in HU with their affines.
+        network: of ``load_network`` when left out.
+        options: see ``Options``.
+        queries: file of points to look up in the fixed (or, with ``queries_in``, the moving) image.
+        queries_in: "fixed" or "moving".
+        landmarks: corresponding points to measure the error at; never used in the fit.
+        fixed_region: mask on the fixed image; matches inside it make the fit.
+        moving_labels: label map on the moving image, carried over to the fixed grid by the report.
+        fixed_series, moving_series: series UID of the scan to take where its DICOM folder holds several.
+
+    Returns:
+        The result that ``report.write_outputs`` writes; a registration that failed has ``verdict.accepted`` False.
+
+    Raises:
+        InputError: an input is bad.
+    """
+    watch = Stopwatch()
+    network = network or load_network()
+    options = options or Options()
+    with watch.stage("load"):
+        case = load_case(
+            {
+                "fixed": fixed,
+                "moving": moving,
+                "fixed_series": fixed_series,
+                "moving_series": moving_series,
+                "queries": queries,
+                "queries_in": queries_in,
+                "landmarks": landmarks,
+                "fixed_region": fixed_region,
+                "moving_labels": moving_labels,
+            }
+        )
+    with watch.stage("standardise"):
+        pair = [standardise(case[key], options.search.spacing, options.window) for key in ("fixed", "moving")]
+    generator = torch.Generator().manual_seed(options.seed)
+    with watch.stage("match"):
+        found = search(network, *pair, options.search, generator, options.amp)
+    return conclude(case, pair, found, network, options, watch)
+
+
+def load_case(inputs: Mapping[str, object]) -> dict[str, object]:
+    """Load whatever of a case is still a path; ``landmarks`` and ``queries`` become points in RAS mm."""
+    case = dict(inputs)
+    for key in ("fixed", "moving"):
+        if case.get(key) is not None and not isinstance(case[key], Tensor):
+            series = case.get(f"{key}_series")
+            case[key] = load_volume(case[key], series_uid=None if series is None else as_uid(f"{key}_series", series))
+    for key, load in (("fixed_region", load_region), ("moving_labels", load_labels)):
+        if case.get(key) is not None and not isinstance(case[key], Tensor):
+            case[key] = load(case[key])
+    fixed, moving = case["fixed"], case["moving"]
+    if case.get("landmarks") is not None:
+        case["landmarks"] = read_landmarks(case["landmarks"], _file_affine(fixed), _file_affine(moving))
+        inside_both(case["landmarks"], fixed, moving)  # refused now, before anything is computed
+    as_choice("queries_in", case.get("queries_in") or "fixed", ("fixed", "moving"))
+    if case.get("queries") is not None and not isinstance(case["queries"], tuple):
+        case["queries"] = read_points(case["queries"])
+    return case
+
+
+def _file_affine(volume: MetaTensor) -> Tensor:
+    return torch.as_tensor(volume.meta.get("original_affine", volume.affine))
+
+
+def conclude(
+    case: Mapping[str, object],
+    pair: Sequence[MetaTensor],
+    found: Fit,
+    network: QuizNet,
+    options: Options,
+    watch: Stopwatch,
+) -> Registration:
+    """From matches to the result: stages 6 and 7, landmarks and queries.
+
+    Args:
+        case: of ``load_case``.
+        pair: the standardised volumes.
+        found: what ``search`` returned.
+    """
+    fixed, moving, region = case["fixed"], case["moving"], case.get("fixed_region")
+    generator = torch.Generator().manual_seed(options.seed)
+    with watch.stage("fit"):
+        found = final_fit(found, options, region)
+        transform = found.transform
+    if transform is None:
+        verdict = no_fit(found.asked)
+    else:
+        flip = smaller_is_fixed(*pair)  # what is compared are points of the smaller scan, as ``search`` does
+        points = ask(pair[0 if flip else 1], options.compare_points, generator)
+        refined = options.refine and options.transform == "rigid" and not found.believed
+        if refined:
+            with watch.stage("refine"):
+                transform = refine(found, pair, points, region)
+        with watch.stage("assess"):
+            limit = options.search.threshold * found.spacing
+            found = replace(found, matches=mark_inliers(found.matches, transform, limit))
+            by_body = refined and region is None
+            verdict = assess(gather(transform, found, fixed, moving, **compare(transform, found, pair, points, by_body)))
+    marks = case.get("landmarks")
+    answers = None
+    if case.get("queries") is not None:
+        with watch.stage("queries"):
+            asked_in = case.get("queries_in") or "fixed"
+            answers = answer(case["queries"], asked_in, pair, network, transform, options.search, options.amp)
+    return Registration(
+        fixed=fixed,
+        moving=moving,
+        fixed_to_moving=transform,
+        matches=found.matches,
+        verdict=verdict,
+        seconds=watch.total(),
+        device=str(next(network.parameters()).device),
+        weights_sha256=weights_sha256(network),
+        landmarks=None if marks is None else landmark_report(transform, marks, fixed, moving),
+        landmark_points=marks,
+        answers=answers,
+        moving_labels=case.get("moving_labels"),
+        options={
+            "transform": options.transform,
+            "refine": options.refine,
+            "seed": options.seed,
+            "amp": options.amp,
+            "spacing_mm": options.search.spacing,
+            "coarse_spacing_mm": options.search.coarse_spacing,
+            "queries_per_pass": options.search.queries,
+            "hu_window": list(options.window),
+            "queries_in": case.get("queries_in") or "fixed",
+            "fingerprint": case.get("fingerprint", ""),
+        },
+    )
+
+
+def final_fit(found: Fit, options: Options, fixed_region: MetaTensor | None) -> Fit:
+    """The fit that is handed out: over the matches of a region if one is given, and of the kind that was asked for."""
+    matches, transform, start = found.matches, found.transform, found.start
+    if transform is None:
+        return found
+    if fixed_region is not None:
+        threshold = options.search.threshold * found.spacing
+        matches = select(matches, in_region(matches.fixed_mm, fixed_region))
+        transform = polish(transform, matches.fixed_mm, matches.moving_mm, matches.confidence, options.search.reach)
+        matches = mark_inliers(matches, transform, threshold)
+        start = transform
+    if options.transform == "translation":
+        if not matches.inlier.any():
+            return replace(found, transform=None, matches=matches)
+        kept = select(matches, matches.inlier)
+        transform = RigidTransform(fit_translation(kept.fixed_mm, kept.moving_mm))
+    return replace(found, transform=transform, start=start, matches=matches)
+
+
+def refine(found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, fixed_region: MetaTensor | None) -> RigidTransform:
+    """Refine a fit by intensities; where too little of the body is left to compare, it stays as it is.
+
+    Args:
+        found: the fit to start from.
+        pair: the standardised volumes, fixed and moving.
+        points_mm: (N, 3) body points of the smaller scan, RAS mm.
+        fixed_region: mask on the fixed scan; points inside it count.
+    """
+    if flip := smaller_is_fixed(*pair):
+        found, pair = swapped(found), pair[::-1]
+    start = found.start
+    if fixed_region is not None:  # its matches alone made the start; the search has climbed from everywhere else
+        points_mm = points_mm[in_region(points_mm if flip else start.inverse()(points_mm), fixed_region)]
+        start, _ = climb(start, *pair, points_mm)
+    bent = bend(start, *pair, points_mm[:PATCHES])
+    refined = start if bent is None or not bent.weights.any() else bent.rigid()
+    return refined.inverse() if flip else refined
+
+
+def in_region(points_mm: Tensor, region: MetaTensor) -> Tensor:
+    """Whether points (N, 3) in RAS mm lie in a mask (1, I, J, K); bool (N,)."""
+    voxels = mm_to_ijk(points_mm, region.affine).round().long()
+    size = torch.tensor(region.shape[1:])
+    known = inside(points_mm, region.affine, region.shape[1:])
+    i, j, k = torch.minimum(voxels.clamp_min(0), size - 1).unbind(-1)
+    return known & (region.as_tensor()[0, i, j, k] > INSIDE)

@@ -1,0 +1,99 @@
+"""What a registration is: the plain records that the stages hand on and the files are written from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from monai.data import MetaTensor
+from torch import Tensor
+
+from ..core.rigid import RigidTransform
+from ..images.landmarks import PairedLandmarks
+
+
+@dataclass
+class Matches:
+    """Correspondences that passed the filters, RAS mm, float64.
+
+    Attributes:
+        fixed_mm, moving_mm: (M, 3), the two ends of each match.
+        confidence: (M,) in [0, 1].
+        cycle_error_mm: (M,), mm between a query and its round trip.
+        inlier: (M,) bool, whether the fitted map agrees with the match.
+    """
+
+    fixed_mm: Tensor
+    moving_mm: Tensor
+    confidence: Tensor
+    cycle_error_mm: Tensor
+    inlier: Tensor
+
+    def __len__(self) -> int:
+        return len(self.fixed_mm)
+
+
+@dataclass
+class Verdict:
+    """Whether a registration can be trusted, and why not.
+
+    Attributes:
+        accepted: the answer.
+        reasons: sentences, empty when accepted.
+        expected_tre_mm: expected TRE over the moving scan's body in the common field.
+        expected_tre_90_mm: the band that should hold the true TRE in 90 % of cases.
+        overlap: fraction of the moving field of view inside the fixed one, [0, 1].
+        evidence: the numbers that it rests on, by name; none without a fit.
+    """
+
+    accepted: bool
+    reasons: list[str]
+    expected_tre_mm: float
+    expected_tre_90_mm: tuple[float, float]
+    overlap: float
+    evidence: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Answers:
+    """Query points looked up in the other image, RAS mm; rows of NaN have no answer.
+
+    Attributes:
+        labels: (Q,) names of the queries.
+        asked_mm: (Q, 3) where they were asked.
+        answer_mm: (Q, 3) the matcher's answers.
+        confidence: (Q,) in [0, 1].
+        rigid_mm: (Q, 3) the answers of the fitted rigid map.
+    """
+
+    labels: list[str]
+    asked_mm: Tensor
+    answer_mm: Tensor
+    confidence: Tensor
+    rigid_mm: Tensor
+
+
+@dataclass
+class Registration:
+    """The whole result of one pair: everything the output files are written from.
+
+    Attributes:
+        fixed, moving: volumes as loaded (1, I, J, K), HU.
+        fixed_to_moving: maps fixed points to moving points, RAS mm; None when no fit exists.
+        seconds: time per stage and ``total``.
+        landmarks: errors at given landmarks (``metrics.landmark_report``).
+        options: the options as used.
+    """
+
+    fixed: MetaTensor
+    moving: MetaTensor
+    fixed_to_moving: RigidTransform | None
+    matches: Matches
+    verdict: Verdict
+    seconds: dict[str, float] = field(default_factory=dict)
+    device: str = "cpu"
+    weights_sha256: str = ""
+    landmarks: dict | None = None
+    landmark_points: PairedLandmarks | None = None
+    answers: Answers | None = None
+    moving_labels: MetaTensor | None = None
+    options: dict = field(default_factory=dict)

@@ -1,0 +1,109 @@
+"""The page of a cohort: every case with its verdict and a small picture, what needs looking at first."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+from ...core.atomic import write_whole
+from .markup import document, number
+
+NAME = "index.html"
+THUMBNAIL_PIXELS = 150
+FAILED, REFUSED, ACCEPTED = "failed", "not accepted", "accepted"
+
+
+def write_index(output_dir: str | Path, records: Sequence[Mapping], total: int | None = None) -> Path:
+    """Write ``index.html`` beside the cases' folders, whole or not at all; called again as the cohort grows.
+
+    Args:
+        output_dir: where ``summary.csv`` goes.
+        records: one a case with the columns of ``cohort.SUMMARY`` and its ``folder``; names as they may be shown.
+        total: how many cases there are to be.
+
+    Returns:
+        The page's path.
+    """
+    path = Path(output_dir) / NAME
+    write_whole(path, render_index(output_dir, records, total))
+    return path
+
+
+def render_index(output_dir: str | Path, records: Sequence[Mapping], total: int | None = None) -> str:
+    """The page: failed cases first, then refused ones, then accepted ones; each kind in the order given."""
+    kinds = [_kind(record) for record in records]
+    rank = {FAILED: 0, REFUSED: 1, ACCEPTED: 2}
+    rows = "".join(
+        _row(Path(output_dir), record, kind)
+        for record, kind in sorted(zip(records, kinds, strict=True), key=lambda pair: rank[pair[1]])
+    )
+    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in (ACCEPTED, REFUSED, FAILED))
+    done = f"{len(records)} cases" if total in (None, len(records)) else f"{len(records)} of {total} cases done"
+    head = "".join(
+        f'<th scope="col">{words}</th>'
+        for words in ("case", "verdict", "expected error, mm", "TRE, mm", "overlap", "matches", "seconds", "what to know")
+    )
+    body = (
+        f'<section><div class="wide"><table class="words index"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        "</div></section>"
+    )
+    return document("QUIZ registrations", "QUIZ registrations", f"{done}: {counts}", body)
+
+
+def _kind(record: Mapping) -> str:
+    if record["status"] == "failed":
+        return FAILED
+    return ACCEPTED if record.get("accepted") else REFUSED
+
+
+def _row(output_dir: Path, record: Mapping, kind: str) -> str:
+    name, folder = str(record["name"]), str(record.get("folder", record["name"]))
+    report = output_dir / folder / "report.html"
+    linked, picture = escape(name), ""
+    if kind != FAILED and report.is_file():
+        address = f"{quote(folder)}/report.html"
+        linked = f'<a href="{address}">{escape(name)}</a>'
+        if small := thumbnail(report, report.stat().st_mtime_ns):
+            picture = (
+                f'<a href="{address}"><img src="data:image/jpeg;base64,{small}" alt="coronal overlay of this case"></a>'
+            )
+    overlap = record.get("overlap")
+    cells = (
+        number(record.get("expected_tre_mm")),
+        number(record.get("tre_mean_mm")),
+        "–" if overlap is None else f"{100 * overlap:.0f} %",
+        str(record.get("inliers", "–")),
+        number(record.get("seconds")),
+        escape(str(record.get("message") or "")),
+    )
+    numbers = "".join(f"<td>{cell}</td>" for cell in cells)
+    return f'<tr class="{kind.replace(" ", "-")}"><td>{picture}{linked}</td><td><b>{kind}</b></td>{numbers}</tr>'
+
+
+@lru_cache(maxsize=4096)
+def thumbnail(report: Path, changed: int) -> str:
+    """The coronal overlay of a report page, after registration if there is one, made small: a JPEG as base64.
+
+    Args:
+        report: the page.
+        changed: when it was written; an old picture is not given for a new page.
+    """
+    from PIL import Image
+
+    text = report.read_text(encoding="utf-8")
+    for state in ("after", "before"):
+        if found := re.search(rf'<img src="data:image/jpeg;base64,([^"]+)" alt="Coronal cut {state} registration', text):
+            break
+    else:
+        return ""
+    with Image.open(io.BytesIO(base64.b64decode(found[1]))) as picture:
+        picture.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+        small = io.BytesIO()
+        picture.save(small, format="jpeg", quality=80)
+    return base64.b64encode(small.getvalue()).decode("ascii")

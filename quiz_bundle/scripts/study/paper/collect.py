@@ -1,0 +1,136 @@
+"""``run collect``: the small tables behind docs/results.md, taken from the outputs of the runs that measured them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ...core.atomic import write_whole
+from ...core.records import number, read_rows, write_rows
+from ..benchmark import rows as benchmark_rows
+from ..benchmark.table import machine, regime_of, reversibility_lines, summarise, trust_lines
+from .rows import COLUMNS, read_results
+
+CASE_COLUMNS = tuple(column for column in COLUMNS if column != "fixed_to_moving")
+BENCHMARK_COLUMNS = (
+    "regime",
+    "method",
+    "n",
+    "references",
+    "success10",
+    "low",
+    "high",
+    "median_tre_mm",
+    "median_best_rigid_mm",
+    "median_ratio",
+    "median_rotation_error_deg",
+    "median_translation_error_mm",
+    "median_seconds",
+    "median_cpu_seconds",
+    "accepted",
+    "threads",
+    "machine",
+)
+TRUST_COLUMNS = ("regime", "accepted", "failed", "auroc", "wrong_accepted", "right_refused", "covered")
+REVERSIBILITY_COLUMNS = ("regime", "pairs", "mm_median", "mm_95", "deg_median", "deg_95", "within")
+TRAINING_COLUMNS = ("network", "epochs", "iterations", "hours", "train_loss", "measure", "best", "best_epoch", "last")
+TRAINING_COLUMNS += ("others_at_best", "machine")
+CASES, BENCHMARK, TRUST, REVERSIBILITY, TRAINING = (
+    f"{name}.csv" for name in ("tables", "benchmark", "trust", "reversibility", "networks")
+)
+
+
+def collect(
+    output_dir: str,
+    tables_dir: str = "eval/tables",
+    benchmark_dir: str = "eval/benchmark",
+    networks: Mapping[str, str] | None = None,
+    reports: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Write the tables whose source is there; others stay as they are.
+
+    Args:
+        output_dir: made if it is not there.
+        tables_dir: of ``run tables``: its rows without the maps.
+        benchmark_dir: of ``run benchmark``: its summary, trust and reversibility.
+        networks: folder of each trained network, by name, with the ``curve.csv`` of its training.
+        reports: Markdown files that other runs wrote, by the name they get.
+
+    Returns:
+        The files written.
+    """
+    folder, written = Path(output_dir), []
+    sources: list[tuple[str, Path, Sequence[str], Callable[[], list[dict]]]] = [
+        (CASES, Path(tables_dir) / "rows.csv", CASE_COLUMNS, lambda: _cases(tables_dir)),
+    ]
+    table = Path(benchmark_dir) / "cases.csv"
+    if table.is_file():
+        rows = read_rows(table, benchmark_rows.COLUMNS)
+        sources += [
+            (BENCHMARK, table, BENCHMARK_COLUMNS, lambda: _benchmark(rows)),
+            (
+                TRUST,
+                table,
+                TRUST_COLUMNS,
+                lambda: [dict(zip(TRUST_COLUMNS, line, strict=True)) for line in trust_lines(rows)],
+            ),
+            (
+                REVERSIBILITY,
+                table,
+                REVERSIBILITY_COLUMNS,
+                lambda: [dict(zip(REVERSIBILITY_COLUMNS, line, strict=True)) for line in reversibility_lines(rows)],
+            ),
+        ]
+    curves = {name: Path(place) / "curve.csv" for name, place in (networks or {}).items()}
+    trained = {name: curve for name, curve in curves.items() if curve.is_file()}
+    if trained:
+        sources.append((TRAINING, next(iter(trained.values())), TRAINING_COLUMNS, lambda: _trainings(trained)))
+    for name, source, columns, make in sources:
+        if source.is_file():
+            write_rows(folder / name, make(), columns)
+            written.append(folder / name)
+    for name, place in (reports or {}).items():
+        if Path(place).is_file():
+            written.append(folder / f"{name}.md")
+            write_whole(written[-1], Path(place).read_text(encoding="utf-8"))
+    return written
+
+
+def _cases(tables_dir: str) -> list[dict]:
+    return [{column: row[column] for column in CASE_COLUMNS} for row in read_results(tables_dir)]
+
+
+def _benchmark(rows: Sequence[Mapping[str, str]]) -> list[dict]:
+    """A line a regime and method."""
+    threads = ", ".join(sorted({row["threads"] for row in rows}))
+    references: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        references.setdefault((regime_of(row), row["method"]), set()).add(row["volume"])
+    lines = []
+    for one in summarise(rows):
+        low, high = one["success10_interval"]
+        accepted = "" if one["accepted"] is None else number(one["accepted"])
+        cells = {name: number(one[name]) for name in BENCHMARK_COLUMNS if name.startswith("median")}
+        cells |= {"success10": number(one["success10"]), "low": number(low), "high": number(high), "accepted": accepted}
+        known = {"regime": one["regime"], "method": one["method"], "n": one["n"]}
+        known["references"] = len(references[one["regime"], one["method"]])
+        lines.append(known | cells | {"threads": threads, "machine": machine()})
+    return lines
+
+
+def _trainings(curves: Mapping[str, Path]) -> list[dict]:
+    """A line a network: how long its training took and what it came to, by its first validation metric."""
+    usual, lines = ("epoch", "iterations", "seconds", "train_loss"), []
+    for name, curve in curves.items():
+        with curve.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        measure, *others = (key for key in rows[0] if key not in usual)
+        best = min(rows, key=lambda row: float(row[measure]))
+        last = rows[-1]
+        cells = {"network": name, "epochs": last["epoch"], "iterations": last["iterations"], "measure": measure}
+        cells |= {"hours": number(float(last["seconds"]) / 3600), "train_loss": last["train_loss"]}
+        cells |= {"best": best[measure], "best_epoch": best["epoch"], "last": last[measure], "machine": machine()}
+        cells["others_at_best"] = "; ".join(f"{key} {number(float(best[key]))}" for key in others if best[key])
+        lines.append(cells)
+    return lines

@@ -1,0 +1,82 @@
+"""What the page of results says beside its numbers: the data, the commands, and where all this differs from the paper."""
+
+from __future__ import annotations
+
+RUN = ".venv/bin/python -m monai.bundle run {id} --bundle_root quiz_bundle \\\n    --config_file {config}"
+HEAD = """\
+How this bundle and the methods it is measured against do on data of known truth: the tables of the paper, the
+training of its networks, the benchmark. This page is generated (`run collect`, then `run results`) from the CSV files
+in `docs/results`, and a test holds it to them. Every section names its data, its number of pairs, its machine
+and its command. Nothing here was measured on patients of a clinic; the paper's own numbers stand beside ours in
+columns of their own, for orientation.
+"""
+DATA = {
+    "phantom": """\
+Test split of the phantom cohort: 100 procedural patients with one EBRT and 442 BT scans in all, as many as in the
+paper, 80 / 10 / 10 patients for training, validation and test; voxels of 1.25 x 1.25 x 5 mm, EBRT 400 x 400 x 72; six
+named landmarks a pair (bones, cervix, uterine fundus) that both fields show. World frames of the two scans have
+nothing in common. The phantom's anatomy is much plainer than a patient's, and at these landmarks nearly all of its
+motion is rigid, as the first lines of the table show: read it as a test of getting the place right, not of following
+deformation.""",
+    "known_truth": """\
+Pairs drawn from one real CT (a patient that no training saw) by the benchmark's regime R4: the second scan is another
+pose of the same patient with a smooth deformation, organ motion, a metal applicator, and a small field in a world
+frame of its own, at most 80 mm and 10 degrees from aligned centres. Truth is exact everywhere; errors are at six body
+points a pair. All pairs are of one patient, so the spread is over poses and deformations, not over anatomies.""",
+    "cbct": """\
+The same from the same CT with the look of a cone-beam CT (regime R5: cupping, scatter, noise, a cylindrical field).
+The public CT/CBCT data of the paper's Table 3 are not redistributed here: [datasets.md](datasets.md) has the command
+that prepares a downloaded copy, trains, and prints Table 3 with the floors of its landmarks beside it.""",
+    "networks": """\
+Trained on the phantom cohort's training patients and validated on its validation split, from starts near the truth;
+errors are at the landmarks. [baselines.md](baselines.md) has the details.""",
+    "ablation": """\
+Trained on the phantom cohort's training patients and measured on its test split, one row a variant: the head, the
+losses, how the answers become a map, and whether matches are filtered by their cycle error; TRE in mm over the pairs
+that have a map. [training.md](training.md) has the details.""",
+    "benchmark": """\
+Pairs of known truth drawn from real CTs that no training saw, by the [regimes](benchmark.md#regimes) of the benchmark;
+errors are at some 4000 body points a pair. Best rigid: the least-squares rigid map of the same points; ratio: TRE over
+its TRE, pair by pair; turned and off by: against that map, at the middle of the body. All are medians.
+R1, R2, R4 and R5, their variants and the hard pairs H are of one CT of abdomen and pelvis (`--volume`), R3 is of a CT of
+an anthropomorphic phantom, 600 mm long, with ten pairs of the built-in phantom, 900 mm long, besides; unrelated pairs
+take their moving scan from other patients' CTs (`--unrelated`); "real" is a real pair, two breath-holds of one chest,
+whose errors are at 51 expert landmarks (`--datalist`). The peers ran on as many pairs as the table says.""",
+}
+COMMANDS = {
+    "tables": RUN.format(id="tables", config="quiz_bundle/configs/study/tables.json"),
+    "benchmark": RUN.format(id="benchmark", config="quiz_bundle/configs/benchmark.json")
+    + " \\\n    --volume CT.nii.gz  # further: variants.json, hard.json, --unrelated, --datalist, as benchmark.md says",
+    "networks": RUN.format(
+        id="training", config="\"['quiz_bundle/configs/train.json','quiz_bundle/configs/study/baselines/deformable.json',"
+        "'quiz_bundle/configs/study/baselines/voxelmorph.json']\""
+    ),
+    "ablation": RUN.format(id="ablation", config="quiz_bundle/configs/study/ablation.json"),
+}  # fmt: skip
+DIFFERENCES = """\
+- **Data.** The paper's 100 patients are not public. The phantom cohort has their number, split, spacing and number of
+  landmarks, not their anatomy; the real CTs have anatomy, but simulated motion. Absolute errors are not comparable
+  with the paper's, only the order of the methods is, with care.
+- **World frames.** The paper does not say where its methods start. Here the scans' frames have nothing in common:
+  methods that need a start get aligned field centres ("aligned centres" in the tables), ANTs its aligned centres of
+  mass.
+- **Translation only or rigid.** "Rigid" in the paper is a translation, and so is "QUIZ as in the paper" here; QUIZ as
+  shipped fits a rotation too, refines by intensities, and says when not to trust it.
+- **Network.** QUIZ as in the paper: regression head, mean displacement, both losses, at volumes of 48^3 instead of
+  128^3, on part of the cohort's training patients and for half an hour of a CPU, for lack of a GPU
+  (`configs/study/ablation.json`; the sizes of a GPU are options). QUIZ as shipped: a pointer head, trained on other CTs
+  ([model card](README.md)).
+- **VoxelMorph and TransMorph** are trained with NCC, Dice, smoothness 0.01 and Adam as in the paper, and once
+  more with their authors' smoothness of 1, on the same cohort, split and seed, on one small grid round the start, and
+  TransMorph narrower than published ([baselines.md](baselines.md)). Their times are of a CPU, the paper's of a GPU.
+- **ANTs SyN**: its affine stage, cross-correlation and [150, 100, 50] as in the paper, on voxels of at least 5 mm
+  with a window of 2 voxels, the smaller field as what ANTs calls fixed, ten pairs a table: at the scans' own
+  resolution, a pair would take the better part of an hour. After QUIZ also without its affine stage, which on the
+  cone-beam look leaves a start that was right; these rows start from maps of an earlier refinement of QUIZ's.
+- **Training data of the networks.** QUIZ as in the paper, VoxelMorph and TransMorph have seen nothing but the phantom
+  cohort; their rows on real CTs say how far that carries.
+- **rTRE** is given over the fixed field's diagonal in mm and over the paper's diagonal in voxels, which mixes units.
+- **Offset** is not defined in the paper; its ratios fit the mean absolute error per axis, which is what stands here.
+- **Misprints** in the paper's Tables 1 and 3 are marked where they are quoted.
+- **Seconds**: one thread of a machine that other work ran on as well; CPU seconds are the fairer number.
+"""

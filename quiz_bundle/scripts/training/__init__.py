@@ -1,0 +1,1 @@
+"""Training: items, pairs, augmentation, losses, validation, the resetter of stage two."""

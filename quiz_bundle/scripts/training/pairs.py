@@ -1,0 +1,158 @@
+"""From a training item to what the network eats: draw or load a pair, pick queries, pack and collate."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+import torch
+from monai.transforms import Compose, MapTransform, Randomizable, Transform
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from ..core.geometry import inside, mm_to_ijk, spacing_of
+from ..images.landmarks import read_landmarks
+from ..images.volumes import load_volume, resample, standard_grid
+from ..network.padding import pad_together
+from ..synthetic.painting import load_painting
+from ..synthetic.phantom import PelvisPhantom
+from ..synthetic.synthesis import PairRecipe, Source, correspondences, draw_pair
+
+
+class LoadSourced(Transform):
+    """Make a training item ready, once; what it returns can be cached.
+
+    ``{"volume": file}``, ``{"labels", "mask", "seed"}`` and ``{"phantom": seed}`` get a ``source`` to draw pairs from;
+    ``{"fixed", "moving", "landmarks"}`` become volumes of one spacing (the largest) with ``fixed_points`` and
+    ``moving_points`` (N, 3) in RAS mm.
+
+    Args:
+        spacings: voxel sizes (mm) that the recipes use.
+    """
+
+    def __init__(self, spacings: Sequence[float] = (6.0, 3.0)) -> None:
+        self.spacings = sorted(float(s) for s in spacings)
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        """Return the loaded item."""
+        kind = next((kind for kind in ("volume", "labels", "phantom") if kind in data), None)
+        if kind == "volume":
+            volume = load_volume(data["volume"])
+        elif kind == "labels":
+            volume = load_painting(data["labels"], data["mask"], int(data["seed"]))
+        elif kind == "phantom":
+            volume = PelvisPhantom(int(data["phantom"])).session("ebrt", spacing=(self.spacings[0],) * 3).volume
+        if kind:
+            source = Source.from_volume(volume, self.spacings, name=f"{kind} {data[kind]}")
+            return {"source": source, "draw": data.get("draw", 0)}
+        fixed, moving = load_volume(data["fixed"]), load_volume(data["moving"])
+        landmarks = read_landmarks(data["landmarks"], fixed.affine, moving.affine)
+        spacing = self.spacings[-1]
+        return {
+            "fixed": resample(fixed, *standard_grid(fixed, spacing)),
+            "moving": resample(moving, *standard_grid(moving, spacing)),
+            "fixed_points": landmarks.fixed_mm,
+            "moving_points": landmarks.moving_mm,
+        }
+
+
+class DrawPaird(Randomizable, Transform):
+    """Draw a pair of known truth from an item's ``source``; items that are pairs already pass.
+
+    Args:
+        recipes: arguments of ``PairRecipe``, one dictionary each.
+        chances: how often each recipe is used; equal when left out.
+        points: correspondences per pair.
+        frozen: derive the draw from the item's ``draw`` number alone (for validation).
+    """
+
+    def __init__(
+        self,
+        recipes: Sequence[Mapping[str, object]],
+        chances: Sequence[float] | None = None,
+        points: int = 1024,
+        frozen: bool = False,
+    ) -> None:
+        self.recipes = [PairRecipe(**recipe) for recipe in recipes]
+        chances = np.ones(len(self.recipes)) if chances is None else np.asarray(chances, float)
+        self.chances, self.points, self.frozen = chances / chances.sum(), points, frozen
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        """Return ``fixed`` and ``moving`` (1, I, J, K) in HU and their true ``fixed_points``, ``moving_points`` in mm.
+
+        ``drawn`` tells ``ForRealPairs`` that chance has had its share already.
+        """
+        if "source" not in data:
+            return dict(data)
+        random = np.random.RandomState(int(data.get("draw", 0))) if self.frozen else self.R
+        recipe = self.recipes[random.choice(len(self.recipes), p=self.chances)]
+        pair = draw_pair(data["source"], recipe, random)
+        fixed_mm, moving_mm = correspondences(pair, self.points, random)
+        points = {"fixed_points": fixed_mm, "moving_points": moving_mm}
+        return {"fixed": pair.fixed, "moving": pair.moving, **points, "drawn": True}
+
+
+class ForRealPairs(Compose):
+    """Transforms, one after the other, for pairs that were loaded; pairs that were drawn pass."""
+
+    def __call__(self, data: Mapping[Hashable, object], *args: object, **options: object) -> Mapping[Hashable, object]:
+        """Apply them, unless the pair was drawn by ``DrawPaird``."""
+        return data if data.get("drawn") else super().__call__(data, *args, **options)
+
+
+class PackQueriesd(Randomizable, MapTransform):
+    """Choose queries for both directions and pack a pair for the network.
+
+    The network's first volume is the fixed or the moving one, by chance. Of the points that lie in the asked field,
+    ``queries`` are drawn; at most a quarter has no answer in the searched field. Points drawn twice fill up what is missing.
+
+    Args:
+        queries: number Q of queries in each direction.
+    """
+
+    def __init__(self, queries: int = 192) -> None:
+        MapTransform.__init__(self, ("fixed", "moving"))
+        self.queries = queries
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, Tensor]:
+        """Return ``image`` (2, I, J, K), ``queries`` (2, Q, 3) in voxels, ``label`` (2, Q, 13) and ``sizes`` (2, 3).
+
+        A label is the target in voxels of the searched volume (3), whether it lies in its field (1), the query in voxels of
+        the asked volume (3), and the voxel sizes in mm of the searched (3) and of the asked volume (3).
+        """
+        keys = ("fixed", "moving") if self.R.uniform() < 0.5 else ("moving", "fixed")
+        volumes = [data[key] for key in keys]
+        points = [data[f"{key}_points"] for key in keys]
+        visible = [inside(p, v.affine, v.shape[1:]) for p, v in zip(points, volumes, strict=True)]
+        voxels = [mm_to_ijk(p, v.affine) for p, v in zip(points, volumes, strict=True)]
+        queries, labels = [], []
+        for asked, searched in ((0, 1), (1, 0)):
+            answered = (visible[asked] & visible[searched]).nonzero()[:, 0].numpy()
+            silent = (visible[asked] & ~visible[searched]).nonzero()[:, 0].numpy()
+            few = min(len(silent), self.queries // 4)
+            chosen = np.concatenate([self.R.permutation(silent)[:few], self._draw(answered, self.queries - few)])
+            if len(chosen) < self.queries:  # no point has an answer: only silent ones, or none at all
+                chosen = self._draw(silent if len(silent) else np.arange(len(points[0])), self.queries)
+            chosen = torch.as_tensor(chosen.astype(np.int64))
+            has = (visible[asked] & visible[searched])[chosen]
+            queries.append(voxels[asked][chosen])
+            steps = torch.cat([spacing_of(volumes[searched].affine), spacing_of(volumes[asked].affine)])
+            row = [voxels[searched][chosen], has[:, None].double(), voxels[asked][chosen], steps.expand(len(chosen), 6)]
+            labels.append(torch.cat(row, -1))
+        return {
+            "image": torch.cat(pad_together([v.as_tensor()[None] for v in volumes]), 1)[0],
+            "queries": torch.stack(queries).float(),
+            "label": torch.stack(labels).float(),
+            "sizes": torch.tensor([v.shape[1:] for v in volumes]),
+        }
+
+    def _draw(self, candidates: np.ndarray, count: int) -> np.ndarray:
+        if len(candidates) == 0:
+            return candidates
+        return self.R.choice(candidates, count, replace=len(candidates) < count)
+
+
+def collate_pairs(items: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Stack packed pairs into a batch; images are padded to one shape, ``sizes`` remembers their own."""
+    images = pad_together([item["image"] for item in items])
+    return default_collate([{**item, "image": image} for item, image in zip(items, images, strict=True)])

@@ -1,0 +1,394 @@
+"""DICOM folders: slices keep their place and values in the world, whatever way they are stored; bad series are refused."""
+
+import hashlib
+import logging
+import shutil
+
+import dicom_studies
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK
+import torch
+from conftest import AFFINES, make_affine
+from dicom_studies import COMPRESSED, Study, change, write_dicomdir, write_other, write_series
+from monai.data import list_data_collate
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEG2000Lossless
+from scripts.core.errors import InputError
+from scripts.core.geometry import corners_mm, ijk_to_mm, lattice_ijk
+from scripts.images.dicom.series import Series
+from scripts.images.volumes import load_volume, make_volume, standardise
+
+SHAPE = (14, 11, 7)
+UID = "1.2.826.0.1.3680043.8.498.1"
+SUPINE, PRONE = [-1.2, -0.8, 2.5], [1.2, 0.8, 2.5]
+# How a patient may lie; the position in the header says the same as the directions, and is not needed.
+PLACES = {
+    **{name: (affine, "HFS") for name, affine in AFFINES.items()},
+    "head first supine": (make_affine(np.diag(SUPINE), [150.0, 120.0, -480.0]), "HFS"),
+    "head first prone": (make_affine(np.diag(PRONE), [-150.0, -120.0, -480.0]), "HFP"),
+    "feet first supine": (make_affine(np.diag([1.2, -0.8, -2.5]), [-150.0, 120.0, -480.0]), "FFS"),
+    "feet first prone": (make_affine(np.diag([-1.2, 0.8, -2.5]), [150.0, -120.0, 480.0]), "FFP"),
+    "decubitus": (make_affine([[0, -0.8, 0], [1.2, 0, 0], [0, 0, 2.5]], [60.0, -80.0, 33.3]), "HFDL"),
+    "sagittal": (make_affine([[0, 0, 3.0], [0.7, 0, 0], [0, -0.9, 0]], [-30.0, 10.0, 20.0]), "HFS"),
+}
+
+
+def ct(affine=None, seed=0, shape=SHAPE):
+    """Whole HU between air and bone, no two voxels alike."""
+    values = torch.randint(-1024, 3072, (1, *shape), generator=torch.manual_seed(seed)).float()
+    return make_volume(values, PLACES["head first supine"][0] if affine is None else affine)
+
+
+def by_simpleitk(folder, uid):
+    """What SimpleITK's own reader of DICOM series makes of a folder: voxels (I, J, K), affine ijk -> RAS."""
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), uid))
+    image = reader.Execute()
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    affine[:3, 3] = image.GetOrigin()
+    return SimpleITK.GetArrayFromImage(image).transpose(2, 1, 0).astype(np.float32), np.diag([-1.0, -1, 1, 1]) @ affine
+
+
+def assert_same(loaded, volume):
+    """The same values at the same places in the world, whichever end the slices are counted from."""
+    values = volume.as_tensor()
+    if not torch.allclose(loaded.affine, volume.affine, atol=1e-6):
+        last = make_volume(values.flip(3), volume.affine)
+        last.affine[:3, 3] += volume.affine[:3, 2] * (volume.shape[3] - 1)
+        last.affine[:3, 2] *= -1
+        values, volume = last.as_tensor(), last
+    torch.testing.assert_close(loaded.affine, volume.affine, rtol=0, atol=1e-6)
+    assert torch.equal(loaded.as_tensor(), values)
+
+
+# --- geometry ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("affine, position", PLACES.values(), ids=PLACES)
+def test_a_series_lies_where_simpleitk_lays_it(tmp_path, affine, position):
+    volume = ct(affine)
+    write_series(tmp_path, volume, uid=UID, position=position)
+    loaded = load_volume(tmp_path)
+    values, place = by_simpleitk(tmp_path, UID)
+    assert np.abs(corners_mm(loaded.affine, SHAPE) - corners_mm(torch.from_numpy(place), SHAPE)).max() < 1e-6
+    assert np.array_equal(loaded.numpy()[0], values)
+    assert_same(loaded, volume)
+
+
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_every_voxel_holds_its_own_coordinate(tmp_path, oblique_affine, coordinate_volume, enhanced):
+    """The value is the world's x in hundredths of a millimetre, so a wrong axis or order cannot hide."""
+    volume = coordinate_volume(oblique_affine, SHAPE)
+    slope = {"slope": 0.01, "intercept": -200.0, "enhanced": enhanced}
+    write_series(tmp_path, volume, **slope)
+    loaded = load_volume(tmp_path)
+    x = ijk_to_mm(lattice_ijk(SHAPE), loaded.affine)[:, 0]
+    assert (loaded.as_tensor().flatten().double() - x).abs().max() < 0.0051
+
+
+def test_a_long_series_keeps_the_place_of_its_last_slice(tmp_path):
+    """Positions rounded to 0.01 mm, a spacing that is none of their differences."""
+    volume = ct(shape=(4, 3, 61))
+    for k, file in enumerate(write_series(tmp_path, volume)):
+        change(file, ImagePositionPatient=["0", "0", f"{-100 + k * 2 / 3:.2f}"])
+    affine = load_volume(tmp_path).affine
+    assert float(affine[2, 2]) * 60 == pytest.approx(40, abs=1e-9)
+
+
+# --- values --------------------------------------------------------------------------------------------------------
+
+STORED = {
+    "unsigned": {},
+    "signed": {"signed": True, "intercept": 0},
+    "12 bits": {"bits": 12},
+    "12 bits signed": {"bits": 13, "signed": True, "intercept": 0},
+    "a slope": {"slope": 0.5, "intercept": -1024},
+    "a rescale of its own for each slice": {"slope": np.linspace(0.25, 1, SHAPE[2]), "intercept": np.arange(-1030, -1023)},
+    "implicit": {"syntax": ImplicitVRLittleEndian},
+    "big endian": {"syntax": ExplicitVRBigEndian},
+    "deflated": {"syntax": DeflatedExplicitVRLittleEndian},
+}
+
+
+@pytest.mark.parametrize("options", STORED.values(), ids=STORED)
+def test_values_are_simpleitks(tmp_path, options):
+    write_series(tmp_path, ct(), uid=UID, **options)
+    loaded = load_volume(tmp_path)
+    assert loaded.dtype == torch.float32
+    assert np.array_equal(loaded.numpy()[0], by_simpleitk(tmp_path, UID)[0])
+    assert (loaded.as_tensor() - ct().as_tensor()).abs().max() <= 0.5
+
+
+@pytest.mark.parametrize("enhanced", [False, True])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("syntax", COMPRESSED)
+def test_compressed_series_hold_the_very_values(tmp_path, syntax, signed, enhanced):
+    stored = {"signed": True, "intercept": 0} if signed else {"bits": 12}
+    (first, *_) = write_series(tmp_path, ct(), uid=UID, syntax=syntax, enhanced=enhanced, **stored)
+    assert pydicom.dcmread(first).file_meta.TransferSyntaxUID == syntax
+    assert_same(load_volume(tmp_path), ct())
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_multi_frame_file_is_the_series_it_stands_for(tmp_path, affine, shared):
+    slope = 1.0 if shared else np.linspace(0.5, 1, SHAPE[2])
+    write_series(tmp_path / "many", ct(affine), slope=slope)
+    (file,) = write_series(tmp_path / "one", ct(affine), slope=slope, enhanced=True, shared_rescale=shared)
+    many, one, alone = (load_volume(path) for path in (tmp_path / "many", tmp_path / "one", file))
+    assert torch.equal(many.affine, one.affine)
+    assert torch.equal(many.as_tensor(), one.as_tensor())
+    assert torch.equal(many.as_tensor(), alone.as_tensor())
+    assert len(one.meta["series"].instances) == 1
+
+
+def test_what_lies_in_the_spare_bits_is_no_value(tmp_path):
+    """Old systems keep overlays there, and leave a negative number's sign in the highest bit that they store."""
+    volume = make_volume(ct().as_tensor().clamp(-1024, 2047), ct().affine)
+    for file in write_series(tmp_path, volume, uid=UID, signed=True, intercept=0, bits=12):
+        dataset = pydicom.dcmread(file)
+        values = np.frombuffer(dataset.PixelData, "<u2") & 0x0FFF
+        change(file, PixelData=(values | 0x5000).astype("<u2").tobytes())
+    assert_same(load_volume(tmp_path), volume)
+
+
+# --- what lies in a folder -----------------------------------------------------------------------------------------
+
+
+def test_a_whole_study_with_one_ct_in_it(tmp_path):
+    """Sub-folders, names without an ending, and everything that is no slice of the volume."""
+    study = Study()
+    write_series(tmp_path / "DICOM", ct(), study, uid=UID, nested=True)
+    write_series(tmp_path / "DICOM", ct(seed=1), study, number=2, localizer=True, nested=True)
+    write_series(tmp_path / "DICOM", ct(seed=2, shape=(9, 9, 1)), study, number=3, nested=True)  # a screenshot, say
+    write_series(tmp_path / "MR", ct(seed=3), study, modality="MR")
+    write_other(tmp_path, study, "RTSTRUCT")
+    write_dicomdir(tmp_path)
+    (tmp_path / "README.txt").write_text("no image" * 100)
+    (tmp_path / "DICOM" / "._IM0001").write_bytes(bytes(200))
+    (tmp_path / "empty").mkdir()
+    loaded = load_volume(tmp_path)
+    assert_same(loaded, ct())
+    assert loaded.meta["series"].header.SeriesInstanceUID == UID
+
+
+def test_scout_views_may_share_the_series(tmp_path):
+    write_series(tmp_path, ct(), uid=UID)
+    write_series(tmp_path / "scout", ct(AFFINES["anisotropic"]), uid=UID, localizer=True)
+    assert_same(load_volume(tmp_path), ct())
+
+
+def test_one_of_several_by_its_uid(tmp_path):
+    study = Study()
+    write_series(tmp_path, ct(), study, uid=UID)
+    write_series(tmp_path, ct(AFFINES["oblique"], seed=1), study, uid=f"{UID}.2")
+    assert_same(load_volume(tmp_path, series_uid=UID), ct())
+    assert_same(load_volume(tmp_path, series_uid=f"{UID}.2"), ct(AFFINES["oblique"], seed=1))
+
+
+def test_a_file_without_the_prefix_of_dicom(tmp_path):
+    """As old systems write them: the data set alone."""
+    for file in write_series(tmp_path, ct(), syntax=ImplicitVRLittleEndian):
+        dataset = pydicom.dcmread(file)
+        bare = pydicom.Dataset({element.tag: element for element in dataset})
+        stream = pydicom.filebase.DicomBytesIO()
+        stream.is_little_endian, stream.is_implicit_VR = True, True
+        pydicom.filewriter.write_dataset(stream, bare)
+        file.write_bytes(stream.getvalue())
+    assert_same(load_volume(tmp_path), ct())
+
+
+def test_what_is_known_of_a_series(tmp_path):
+    folder = tmp_path / "plan"
+    files = write_series(folder, ct(), uid=UID, description="Pelvis")
+    meta = load_volume(folder).meta
+    assert (meta["name"], meta["orientation"], meta["original_shape"]) == ("plan", "LPS", SHAPE)
+    assert meta["original_spacing"] == pytest.approx((1.2, 0.8, 2.5))
+    assert load_volume(folder, name="planning").meta["name"] == "planning"
+    hashes = "".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+    assert meta["sha256"] == hashlib.sha256(hashes.encode()).hexdigest()
+    series = meta["series"]
+    assert series.instances == tuple((dicom_studies.CT, pydicom.dcmread(file).SOPInstanceUID) for file in files)
+    assert series.header.SOPInstanceUID == series.instances[0][1]
+    assert (series.header.SeriesDescription, "PixelData" in series.header) == ("Pelvis", False)
+
+
+def test_a_standardised_series_collates(tmp_path):
+    write_series(tmp_path, ct())
+    one = standardise(load_volume(tmp_path), 3.0)
+    assert list_data_collate([{"image": one}, {"image": one}])["image"].shape[0] == 2
+
+
+# --- refused -------------------------------------------------------------------------------------------------------
+
+
+def moved(folder, k, z):
+    """A series whose slice k lies ``z`` mm from where it should."""
+    file = write_series(folder, ct())[k]
+    x, y, at = pydicom.dcmread(file).ImagePositionPatient
+    change(file, ImagePositionPatient=[x, y, f"{at + z:.6g}"])
+
+
+def tilted(folder):
+    for k, file in enumerate(write_series(folder, ct())):
+        x, y, z = pydicom.dcmread(file).ImagePositionPatient
+        change(file, ImagePositionPatient=[x, f"{y + 0.5 * k:.6g}", z])
+
+
+def without(folder, *which):
+    files = write_series(folder, ct(shape=(9, 8, 12)))
+    for k in which:
+        files[k].unlink()
+
+
+def changed(folder, k=3, **values):
+    change(write_series(folder, ct())[k], **values)
+
+
+def cut(folder, share, k=0, **options):
+    file = write_series(folder, ct(), **options)[k]
+    data = file.read_bytes()
+    file.write_bytes(data[: int(len(data) * share)])
+
+
+def two(folder):
+    write_series(folder, ct(), uid=UID, description="Pelvis soft")
+    write_series(folder, ct(seed=1), uid=f"{UID}.2", description="Pelvis bone")
+
+
+def twice(folder):
+    files = write_series(folder, ct())
+    shutil.copy(files[2], folder / "copy.dcm")
+
+
+def phases(folder):
+    study = Study()
+    for seed in range(2):
+        write_series(folder / f"{seed}", ct(seed=seed), study, uid=UID)
+
+
+def one_slice(folder):
+    write_series(folder, ct(shape=(5, 5, 1)))
+
+
+def only(modality):
+    return lambda folder: write_series(folder, ct(), modality=modality)
+
+
+def text(folder):
+    (folder / "readme.txt").write_text("nothing to see")
+
+
+def few_frames(folder):
+    (file,) = write_series(folder, ct(), enhanced=True)
+    change(file, NumberOfFrames=5)
+
+
+BAD_FOLDERS = {
+    "nothing": (lambda folder: None, "found nothing in it; check the path"),
+    "no DICOM": (text, "found 1 file, none of them a DICOM image"),
+    "two series": (two, f"found 2 CT series: {UID} 'Pelvis soft' (7 slices), {UID}.2 'Pelvis bone' (7 slices); choose one"),
+    "MR": (only("MR"), "expected a CT series, found only MR (7 files)"),
+    "PET": (only("PT"), "expected a CT series, found only PT (7 files)"),
+    "RTIMAGE": (only("RTIMAGE"), "RTIMAGE holds projections: export the cone-beam CT's reconstruction as CT"),
+    "structures": (lambda folder: write_other(folder), "found only RTSTRUCT (1 file)"),
+    "scouts": (lambda folder: write_series(folder, ct(), localizer=True), "found only scout views (LOCALIZER)"),
+    "one slice": (one_slice, "expected a series of two slices or more, found one slice"),
+    "a gap": (lambda folder: without(folder, 4), "found 1 missing beside 11 (5 mm between two, 2.5 mm elsewhere)"),
+    "two gaps": (lambda folder: without(folder, 4, 5, 8), "found 3 missing beside 9 (7.5 mm between two, 2.5 mm"),
+    "another distance": (lambda folder: without(folder, 7, 9), "found 2 missing beside 10"),
+    "a copy": (twice, "expected slices at different positions, found 8 slices of which 1 lie where another does"),
+    "two phases": (phases, "found 14 slices of which 7 lie where another does"),
+    "uneven": (lambda folder: moved(folder, 3, 0.6), "expected evenly spaced slices, found 1.9 to 3.1 mm between them"),
+    "tilted": (tilted, "as of a gantry tilted by 11.3 degrees"),
+    "another size": (lambda folder: changed(folder, Rows=7, Columns=22), "found 14 x 11 and 22 x 7 pixels"),
+    "another pixel": (lambda folder: changed(folder, PixelSpacing=["1", "1"]), "found 1 x 1 and 1.2 x 0.8 mm"),
+    "another direction": (
+        lambda folder: changed(folder, ImageOrientationPatient=["0", "1", "0", "1", "0", "0"]),
+        "expected slices of one direction, found several",
+    ),
+    "another frame": (lambda folder: changed(folder, FrameOfReferenceUID="1.2.3"), "found 2 frames of reference"),
+    "nowhere": (lambda folder: changed(folder, ImagePositionPatient=None), "does not say where its slice lies: 000"),
+    "crooked": (
+        lambda folder: changed(folder, ImageOrientationPatient=["1", "0", "0", "0", "0", "0"]),
+        "does not say where its slice lies: 000",
+    ),
+    "no pixels": (lambda folder: changed(folder, PixelData=None), "found an image without pixels, or a truncated one: 000"),
+    "colour": (lambda folder: changed(folder, SamplesPerPixel=3), "found an image in colour: 000"),
+    "cut in its pixels": (lambda folder: cut(folder, 0.9), "found a damaged or truncated file: 000"),
+    "cut in its header": (lambda folder: cut(folder, 0.4), "truncated"),
+    "cut at its beginning": (lambda folder: cut(folder, 0.1), "found a damaged or truncated file: 000"),
+    "empty": (lambda folder: cut(folder, 0), "found a damaged or truncated file: 000"),
+    "last one empty": (lambda folder: cut(folder, 0, k=-1), "found a damaged or truncated file: 000"),
+    "cut and compressed": (lambda folder: cut(folder, 0.9, syntax=JPEG2000Lossless), "or a truncated one: 000"),
+    "cut multi-frame": (lambda folder: cut(folder, 0.9, enhanced=True), "a damaged or truncated file: "),
+    "too few frames": (few_frames, "a header that is truncated or does not say where its slice lies"),
+    "blank": (
+        lambda folder: write_series(folder, make_volume(torch.zeros(1, 5, 5, 5), ct().affine)),
+        "found the value 0 in every voxel",
+    ),
+}
+
+
+@pytest.mark.parametrize("make, found", BAD_FOLDERS.values(), ids=BAD_FOLDERS)
+def test_bad_folders_are_told_in_one_line(tmp_path, caplog, recwarn, capfd, make, found):
+    folder = tmp_path / "doe"
+    folder.mkdir()
+    make(folder)
+    recwarn.clear()
+    with caplog.at_level(logging.WARNING), pytest.raises(InputError) as caught:
+        load_volume(folder)
+    message = str(caught.value)
+    assert message.startswith(f"{folder}: expected ")
+    assert found in message
+    assert "\n" not in message
+    # Nothing beside the message, and without names of files, series and their descriptions if so wished.
+    assert not caplog.records
+    assert not recwarn.list
+    assert capfd.readouterr() == ("", "")
+    for name in (UID, "Pelvis", ".dcm"):
+        assert name not in caught.value.unnamed_line
+
+
+UNKNOWN = {
+    "there is none": (f"{UID}.9", f"expected a CT series {UID}.9, found 2 CT series: {UID} 'Pelvis soft' (7 slices)"),
+    "scouts": (f"{UID}.3", f"expected CT images in the series {UID}.3, found scout views (LOCALIZER)"),
+    "MR": (f"{UID}.4", f"expected CT images in the series {UID}.4, found MR (7 files)"),
+}
+
+
+@pytest.mark.parametrize("uid, found", UNKNOWN.values(), ids=UNKNOWN)
+def test_a_series_that_is_not_there(tmp_path, uid, found):
+    two(tmp_path)
+    write_series(tmp_path, ct(), uid=f"{UID}.3", localizer=True)
+    write_series(tmp_path, ct(), uid=f"{UID}.4", modality="MR")
+    with pytest.raises(InputError) as caught:
+        load_volume(tmp_path, series_uid=uid)
+    assert found in str(caught.value)
+
+
+def test_paths_that_are_no_series(tmp_path):
+    file = write_series(tmp_path, ct())[0]
+    with pytest.raises(InputError, match="found one slice; give the folder of the whole series"):
+        load_volume(file)
+    with pytest.raises(InputError, match="expected an image file or a DICOM folder, found no such file"):
+        load_volume(tmp_path / "none")
+    (tmp_path / "a.nii").write_bytes(bytes(400))
+    with pytest.raises(InputError, match="expected a DICOM folder, since a series UID is given, found a file"):
+        load_volume(tmp_path / "a.nii", series_uid=UID)
+
+
+def test_rounded_positions_are_even_enough(tmp_path):
+    """A tenth of a millimetre, as rounding leaves it, is no gap."""
+    moved(tmp_path, 3, 0.09)
+    assert_same(load_volume(tmp_path), ct())
+
+
+def test_identity_from_the_meta_information():
+    """A data set without its own SOP instance UID is known by the file's meta information, without either by nothing."""
+    bare, named = pydicom.Dataset(), pydicom.Dataset()
+    named.SOPClassUID, named.SOPInstanceUID = "1.2.3", "1.2.3.4"
+    bare.file_meta = pydicom.dataset.FileMetaDataset()
+    bare.file_meta.MediaStorageSOPClassUID, bare.file_meta.MediaStorageSOPInstanceUID = "1.2.5", "1.2.5.6"
+    assert Series.of([bare, named, pydicom.Dataset()]).instances == (("1.2.5", "1.2.5.6"), ("1.2.3", "1.2.3.4"), ("", ""))

@@ -1,0 +1,365 @@
+"""The benchmark: rows that are not computed twice, pairs planned as told, tables and plots one can add up."""
+
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from matplotlib.image import imread
+from scripts.core.atomic import write_figure
+from scripts.core.errors import InputError
+from scripts.core.geometry import grid_affine, ijk_to_mm, lattice_ijk
+from scripts.core.proportions import wilson
+from scripts.core.records import append_row, open_table, write_rows
+from scripts.core.rigid import RigidTransform, angle_deg
+from scripts.images.nifti import write_nifti
+from scripts.registration.queries import no_matches
+from scripts.registration.search import Fit
+from scripts.study import peers
+from scripts.study.benchmark import methods, quiz, run, run_benchmark
+from scripts.study.benchmark.curves import binned, distribution
+from scripts.study.benchmark.plots import draw_plots
+from scripts.study.benchmark.quiz import QUIZ
+from scripts.study.benchmark.rows import COLUMNS, map_of
+from scripts.study.benchmark.table import common, markdown, report, summarise
+from scripts.study.peers import PEERS
+from scripts.synthetic import plan
+from scripts.synthetic.plan import Planned, ct_files, phantom_sources, plan_pairs
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def ct_file(tmp_path):
+    """A trunk-like CT of 300 mm as a file."""
+    shape = (80, 60, 75)
+    affine = grid_affine(4.0, shape, (0.0, 0.0, 0.0))
+    points = ijk_to_mm(lattice_ijk(shape), affine)
+    inside = (points[:, :2] / torch.tensor([140.0, 100.0])).square().sum(-1) < 1
+    hu = torch.where(inside, 100 * torch.sin(points / 20).sum(-1), torch.tensor(-1000.0, dtype=torch.float64))
+    write_nifti(tmp_path / "trunk.nii.gz", hu.reshape(shape).to(torch.int16), affine)
+    return tmp_path / "trunk.nii.gz"
+
+
+def read(table):
+    with table.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_runs_goes_on_and_does_nothing_twice(ct_file, tmp_path, monkeypatch):
+    calls = []
+
+    def half_way(fixed, moving, seed=0, threads=1):
+        calls.append(seed)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return peers.PeerResult(None, 0.25, "gave up")
+
+    monkeypatch.setitem(peers.PEERS, "half_way", half_way)
+    options = {"volumes": str(ct_file), "cases": 2, "output_dir": str(tmp_path / "out"), "seed": 5, "threads": 1}
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmark(methods=["centres", "half_way"], **options)
+    table = tmp_path / "out" / "cases.csv"
+    assert [(r["seed"], r["method"]) for r in read(table)] == [("5", "centres"), ("5", "half_way"), ("6", "centres")]
+    with table.open("a") as stream:
+        stream.write("trunk.nii.gz,R1,6,half")  # cut off in the middle of a row
+    summary = run_benchmark(methods=["centres", "half_way"], **options)
+    assert calls == [5, 6, 6]
+    run_benchmark(methods="centres", **options)
+    rows = read(table)
+    assert len(rows) == 4 and tuple(rows[0]) == COLUMNS
+    row = next(r for r in rows if r["method"] == "centres")
+    assert float(row["ratio"]) == pytest.approx(float(row["tre_mean_mm"]) / float(row["best_rigid_mm"]), rel=1e-4)
+    assert float(row["translation_error_mm"]) == pytest.approx(float(row["start_mm"]), abs=15)
+    assert float(row["rotation_error_deg"]) == pytest.approx(float(row["turn_deg"]), rel=1e-4)
+    failed = next(s for s in summary if s["method"] == "half_way")
+    assert failed["success10"] == 0 and failed["median_tre_mm"] == math.inf and failed["median_seconds"] == 0.25
+    assert "| R1 | half_way | 2 | 0.00 (0.00-0.66) | inf |" in (tmp_path / "out" / "summary.md").read_text()
+
+
+def test_other_cases_are_not_mixed_in(ct_file, tmp_path, monkeypatch):
+    options = {"volumes": str(ct_file), "cases": 1, "output_dir": str(tmp_path / "out"), "threads": 1}
+    run_benchmark(methods="centres", **options)
+    draw = plan.draw_case
+    monkeypatch.setattr(plan, "draw_case", lambda volume, regime, seed, other: draw(volume, regime, seed + 100))
+    with pytest.raises(InputError, match="same cases"):
+        run_benchmark(methods=["centres", "identity"], **options)
+
+
+def test_a_folder_stands_for_the_cts_in_it(tmp_path):
+    for name in ("b.nii.gz", "deeper/a.mha", "notes.txt", "series/1.dcm"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    files = [str(tmp_path / name) for name in ("b.nii.gz", "deeper/a.mha")]
+    assert ct_files([str(tmp_path)]) == files
+    assert ct_files([*files, "none.nii"]) == [*files, "none.nii"]
+    assert ct_files([str(tmp_path / "series")]) == [str(tmp_path / "series")]
+
+
+def test_real_pair_with_landmarks(ct_file, tmp_path):
+    (tmp_path / "points.csv").write_text(
+        "label,fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z\n"
+        "a,0,0,0,3,4,0\nb,50,0,0,53,4,0\nc,0,50,0,3,54,0\nd,0,0,50,3,4,50\n"
+    )
+    pairs = [{"name": "pair", "fixed": ct_file.name, "moving": ct_file.name, "landmarks": "points.csv"}]
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "pairs.json").write_text(json.dumps(pairs))
+    options = {"datalist": str(tmp_path / "lists" / "pairs.json"), "dataset_dir": str(tmp_path)}
+    summary = run_benchmark(**options, methods="identity", output_dir=str(tmp_path / "out"), threads=1)
+    assert [(s["regime"], s["method"], s["n"]) for s in summary] == [("real: pair", "identity", 1)]
+    assert summary[0]["median_tre_mm"] == pytest.approx(5)
+    assert summary[0]["median_best_rigid_mm"] == pytest.approx(0, abs=1e-6)
+
+
+def test_quiz_variants_and_stale_weights(ct_file, tmp_path, monkeypatch):
+    """Each variant passes its options on and its verdict comes into the row; rows of other weights are done again."""
+    asked, searched, looked = [], [], []
+
+    def search(network, fixed, moving, settings, generator, amp):
+        searched.append(fixed.numel() > moving.numel())
+        return "fit"
+
+    def conclude(case, pair, found, network, options, watch):
+        asked.append((options.refine, options.transform, options.seed))
+        verdict = SimpleNamespace(
+            accepted=False, expected_tre_mm=12.5, expected_tre_90_mm=(2.0, math.nan), reasons=["too few matches"]
+        )
+        shift = PEERS["centres"](case["fixed"], case["moving"]).fixed_to_moving
+        return SimpleNamespace(fixed_to_moving=shift, verdict=verdict)
+
+    def look(self, case, options):
+        looked.append(case.seed)
+        return [], Fit(None, None, no_matches(), 0, 6.0)
+
+    monkeypatch.setattr(quiz, "search", search)
+    monkeypatch.setattr(quiz, "conclude", conclude)
+    monkeypatch.setattr(quiz.QuizMethods, "_look", look)
+    options = {"cases": 1, "seed": 4, "output_dir": str(tmp_path / "out"), "threads": 1}
+    first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    run_benchmark(str(ct_file), methods=[*QUIZ, "centres"], network=first, **options)
+    assert asked == [(False, "rigid", 4), (False, "translation", 4), (True, "rigid", 4), (True, "rigid", 4)]
+    assert searched == [True, False] and looked == [4]  # shared by those that begin alike; the last one is swapped
+    rows = {row["method"]: row for row in read(tmp_path / "out" / "cases.csv")}
+    says = [rows["quiz"][name] for name in ("accepted", "expected_tre_mm", "expected_low_mm", "expected_high_mm", "note")]
+    assert says == ["0", "12.5", "2", "", "too few matches"]
+    assert rows["quiz_matcher"]["tre_mean_mm"] == "inf" and rows["quiz_matcher"]["note"] == "the matches fix no map"
+    assert rows["quiz_matcher"]["accepted"] == "" == rows["centres"]["accepted"]
+    shift = map_of(rows["centres"])
+    torch.testing.assert_close(map_of(rows["quiz_reversed"]).matrix, shift.matrix, rtol=0, atol=1e-4)  # turned back
+    assert (
+        "| R1 | 1 | 0.00 | 0.00 | 0.00 | 0.00 | 1.000 (0.207-1.000; 1 of 1) |" in (tmp_path / "out/summary.md").read_text()
+    )
+    run_benchmark(str(ct_file), methods=["quiz", "centres"], network=first, **options)
+    assert len(asked) == 4
+    run_benchmark(str(ct_file), methods="quiz", network=second, **options)
+    assert len(asked) == 5
+    assert [r["method"] for r in read(tmp_path / "out" / "cases.csv")] == ["centres", "quiz"]
+
+
+def test_matcher_alone_is_least_squares():
+    generator = torch.Generator().manual_seed(0)
+    fixed = 50 * torch.randn(40, 3, generator=generator, dtype=torch.float64)
+    turn = RigidTransform.about([0.0, 0, 20], [5.0, -7, 11], [0.0, 0, 0])
+    matches = no_matches()
+    matches.fixed_mm, matches.moving_mm, matches.confidence = fixed, turn(fixed), torch.ones(40, dtype=torch.float64)
+    assert angle_deg(quiz._least_squares(matches), turn) < 1e-5
+    matches.moving_mm = matches.moving_mm.clone()
+    matches.moving_mm[:10] += 200.0  # a quarter astray takes it along by a quarter: nothing robust here
+    assert float((quiz._least_squares(matches)(fixed) - turn(fixed)).norm(dim=-1).mean()) > 30
+
+
+def test_late_answers_count_as_none():
+    result = peers.PeerResult(RigidTransform.identity(), 12.0)
+    assert run.in_time(result, 12.0) is result
+    late = run.in_time(result, 10.0)
+    assert late.fixed_to_moving is None and late.seconds == 12.0 and late.note == "took longer than 10 s"
+
+
+def test_pairs_are_dealt_to_the_volumes_in_turn():
+    planned = plan_pairs(["a/ct1.nii", "b/ct2.nii"], ["R1", "R3"], cases=5, seed=100)
+    seeds = {name: [p.seed for p in planned if p.volume == name and p.regime == "R1"] for name in ("ct1.nii", "ct2.nii")}
+    assert seeds == {"ct1.nii": [100, 102, 104], "ct2.nii": [101, 103]}
+    assert [p.number for p in planned] == [0, 2, 4, 0, 2, 4, 1, 3, 1, 3]
+    with pytest.raises(InputError, match="--unrelated"):
+        plan_pairs(["ct"], ["unrelated"], 1, 0)
+    with pytest.raises(InputError, match=r"volume: .* 2 called 'ct.nii.gz'"):
+        plan_pairs(["p01/ct.nii.gz", "p02/ct.nii.gz", "p03/mr.nii.gz"], ["R1"], 2, 0)
+    with pytest.raises(InputError, match=r"datalist: .* 2 called 'p01'"):
+        plan_pairs([], [], 0, 0, real_pairs=[{"fixed": "p01/a.nii", "moving": "m"}, {"fixed": "p01/b.nii", "moving": "m"}])
+    others = [p.other for p in plan_pairs(["ct"], ["unrelated"], 3, 0, unrelated=["x", "y"])]
+    assert others == ["x", "y", "x"]
+
+
+def test_peers_run_on_the_first_pairs_only(ct_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(quiz.QuizMethods, "run", lambda self, case, method: quiz.Answer(peers.PeerResult(None, 0.0), 0.0))
+    options = {"volumes": str(ct_file), "network": torch.nn.Linear(2, 2), "output_dir": str(tmp_path / "out"), "threads": 1}
+    run_benchmark(methods=["centres", "quiz"], cases="3", peer_cases="1", **options)  # as the command line hands them over
+    rows = read(tmp_path / "out" / "cases.csv")
+    assert [(r["seed"], r["method"]) for r in rows] == [("0", "centres"), ("0", "quiz"), ("1", "quiz"), ("2", "quiz")]
+    assert [r["seed"] for r in common(rows)] == ["0", "0"]
+    assert "## Pairs that every method of the regime ran on" in (tmp_path / "out" / "summary.md").read_text()
+
+
+def test_maps_that_are_not_rigid(ct_file, tmp_path, monkeypatch):
+    """One method from where another ended: errors, but no rotation and no matrix; the start's time counts as well."""
+
+    def deform(fixed, moving, start, seed, threads):
+        return lambda points: start(points) + torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+
+    monkeypatch.setattr(methods, "deformable", lambda name, weights=None, device="cpu": deform)
+    options = {"volumes": str(ct_file), "output_dir": str(tmp_path / "out"), "threads": 1}
+    summary = run_benchmark(methods=["centres", "centres+ants_syn"], cases=2, peer_cases=1, **options)
+    assert [(s["method"], s["n"]) for s in summary] == [("centres", 1), ("centres+ants_syn", 1)]
+    start, bent = read(tmp_path / "out" / "cases.csv")
+    assert float(bent["tre_mean_mm"]) != pytest.approx(float(start["tre_mean_mm"]), abs=0.01)
+    assert (bent["rotation_error_deg"], bent["translation_error_mm"], bent["fixed_to_moving"]) == ("", "", "")
+    assert float(bent["seconds"]) >= float(start["seconds"]) and map_of(bent) is None
+    assert "| R1 | centres+ants_syn | 1 |" in (tmp_path / "out" / "summary.md").read_text()
+
+
+def test_phantoms_are_long_where_the_scan_lies_anywhere(monkeypatch):
+    asked = []
+
+    class Phantom:
+        def __init__(self, seed, length_mm):
+            asked.append((seed, length_mm))
+
+        def session(self, kind, spacing):
+            return SimpleNamespace(volume="volume")
+
+    monkeypatch.setattr(plan, "PelvisPhantom", Phantom)
+    monkeypatch.setattr(plan, "draw_case", lambda *arguments: arguments)
+    maker = plan.Maker()
+    (source,) = phantom_sources(1)
+    for regime in ("R1", "R1", "R3"):
+        assert maker.make(Planned(source, regime, 7, 0, source)) == ("volume", regime, 7, None)
+    assert asked == [(1000, 360.0), (1000, 900.0)]
+
+
+def test_wilson_interval():
+    assert wilson(40, 40) == pytest.approx((0.9124, 1.0), abs=1e-4)
+    assert wilson(15, 40) == pytest.approx((0.2422, 0.5297), abs=1e-4)
+    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+
+
+def test_summary_adds_up():
+    def row(method, tre, seconds, accepted=""):
+        numbers = {"tre_mean_mm": tre, "best_rigid_mm": 2.0, "ratio": tre / 2, "success10": int(tre <= 10)}
+        numbers |= {"rotation_error_deg": 0.5, "translation_error_mm": 1.0, "seconds": seconds, "cpu_seconds": seconds}
+        return {"volume": "ct", "regime": "R1", "method": method, "accepted": accepted, **numbers}
+
+    rows = [row("a", 3.0, 1, 1), row("b", 40.0, 9), row("a", 5.0, 2, 1), row("a", 30.0, 6, 0)]
+    first, second = summarise(rows)
+    assert (first["method"], first["n"], second["n"]) == ("a", 3, 1)
+    assert first["success10"] == pytest.approx(2 / 3) and first["accepted"] == pytest.approx(2 / 3)
+    assert (first["median_tre_mm"], first["median_ratio"], first["median_seconds"]) == (5.0, 2.5, 2.0)
+    assert second["accepted"] is None
+    assert "| R1 | a | 3 | 0.67 (0.21-0.94) | 5.00 | 2.00 | 2.500 |" in markdown([first])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cases": "many"}, "whole number"),
+        ({"volumes": "ct.nii", "regimes": ["R7"]}, "R7"),
+        ({"volumes": "ct.nii", "regimes": ["unrelated"]}, "--unrelated"),
+        ({"volumes": "ct.nii", "methods": ["magic"]}, "magic"),
+        ({"volumes": "no_such_ct.nii.gz", "methods": "identity"}, "no_such_ct"),
+    ],
+)
+def test_bad_options_are_told(options, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        run_benchmark(output_dir=str(tmp_path / "out"), **options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("inside_bundle", [False, True])
+def test_config_runs_from_two_directories(ct_file, tmp_path, inside_bundle):
+    config = ["--config_file", "configs/benchmark.json"]
+    if not inside_bundle:
+        config = ["--bundle_root", "quiz_bundle", "--config_file", "quiz_bundle/configs/benchmark.json"]
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "monai.bundle", "run", "benchmark", *config, "--volume", str(ct_file)]
+    command += ["--regimes", "['R1']", "--cases", "1", "--methods", "['identity','centres']", "--output_dir", str(out)]
+    where = ROOT / "quiz_bundle" if inside_bundle else ROOT
+    done = subprocess.run(command, cwd=where, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert len(read(out / "cases.csv")) == 2
+    assert "| R1 | centres | 1 |" in (out / "summary.md").read_text()
+
+
+def a_row(method, number, tre, **more):
+    """A row as the table has it."""
+    row = dict.fromkeys(COLUMNS, "") | {"volume": "ct", "regime": "R1", "seed": str(number), "method": method}
+    row |= {"tre_mean_mm": str(tre), "best_rigid_mm": "4", "ratio": str(tre / 4), "success10": str(int(tre <= 10))}
+    row |= {"rotation_error_deg": "1", "translation_error_mm": "2", "seconds": "1.5", "cpu_seconds": "3", "threads": "2"}
+    return row | {"start_mm": str(2.0 * number), "turn_deg": "5", "overlap": "0.9"} | more
+
+
+def test_distribution_counts_what_has_no_answer():
+    assert distribution([4.0, math.inf, 2.0, 8.0]) == ([2.0, 4.0, 8.0], [0.25, 0.5, 0.75])
+
+
+def test_capture_range_bins_hold_equally_many():
+    """40 starts at 0, 1 ... 39 mm, of which those below 25 mm succeed: ten to a bin."""
+    found = binned([float(n) for n in range(39, -1, -1)], [n < 25 for n in range(39, -1, -1)])
+    assert found.middle == [4.5, 14.5, 24.5, 34.5]
+    assert found.success == [1.0, 1.0, 0.5, 0.0]
+    assert (found.low[2], found.high[2]) == pytest.approx(wilson(5, 10))
+    assert len(binned([1.0] * 200, [True] * 200).middle) == 8
+    assert len(binned([1.0, 2.0], [True, False]).middle) == 1
+
+
+def test_plots_of_each_regime_and_over_all(tmp_path):
+    rows = [a_row(method, number, tre) for number in range(12) for method, tre in (("centres", 3.0 * number), ("quiz", 4.0))]
+    rows += [a_row("quiz", 0, math.inf, regime="unrelated", best_rigid_mm="", start_mm="")]
+    names = [file.name for file in draw_plots(rows, tmp_path)]
+    assert names == ["success.png", "time.png", *(f"R1_{name}.png" for name in ("tre", "distance", "rotation", "overlap"))]
+    for name in names:
+        assert imread(tmp_path / name).shape[1] >= 500
+    assert draw_plots(rows[-1:], tmp_path) == []  # nothing to draw where nothing is known
+
+
+def test_a_table_keeps_what_another_process_appends_while_it_is_read(tmp_path):
+    """It is written anew only where a row does not hold any more, or where the last line has no end."""
+    table = tmp_path / "cases.csv"
+    write_rows(table, [a_row("quiz", 0, 4.0), a_row("centres", 0, 9.0)], COLUMNS)
+
+    def meanwhile(row):
+        if row["method"] == "centres":
+            append_row(table, a_row("quiz", 1, 5.0), COLUMNS)
+        return True
+
+    assert len(open_table(table, meanwhile, COLUMNS)) == 2
+    assert [row["seed"] for row in read(table)] == ["0", "0", "1"]
+    assert len(open_table(table, lambda row: row["method"] == "quiz", COLUMNS)) == 2 == len(read(table))
+    with table.open("a") as stream:
+        stream.write(table.read_text().splitlines()[-1])  # all of a row but its end: another one would join it
+    assert len(open_table(table, lambda row: True, COLUMNS)) == 2 == len(table.read_text().splitlines()) - 1
+    assert [file.name for file in tmp_path.iterdir()] == ["cases.csv"]
+
+
+def test_a_plot_that_fails_leaves_the_earlier_one(tmp_path):
+    class Full:
+        def savefig(self, stream, **options):
+            stream.write(b"half")
+            raise OSError("no space left")
+
+    (tmp_path / "time.png").write_bytes(b"earlier")
+    with pytest.raises(OSError, match="no space"):
+        write_figure(tmp_path / "time.png", Full())
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"earlier"]
+
+
+def test_report_is_whole():
+    rows = [a_row("centres", 0, 3.0), a_row("quiz", 0, 4.0), a_row("quiz", 1, 40.0)]
+    text = report(rows, "here", 60.0)
+    assert "| R1 | quiz | 2 | 0.50 (0.09-0.91) | 22.00 |" in text and "| R1 | quiz | 1 | 1.00 (0.21-1.00) | 4.00 |" in text
+    assert "longer than 60 s" in text and "Machine: here." in text
+    assert "## Trust" not in text and "## Reversibility" not in text
