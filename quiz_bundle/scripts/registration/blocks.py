@@ -9,9 +9,9 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from ..core.geometry import apply_affine, as_affine, grid_from_mm, inside, sample
+from ..core.rigid import RigidTransform, fit_rigid, rotation_matrix
 from .agreement import values_at
-from .geometry import apply_affine, as_affine, grid_from_mm, inside, sample
-from .rigid import RigidTransform, fit_rigid, rotation_matrix
 
 STEP_MM, RADIUS_MM = 80.0, 60.0  # between the middles of blocks, and their radius
 BLOCK_POINTS = 400  # of a block
@@ -83,7 +83,7 @@ def climb_many(
     compare = _Slopes(fixed, moving, groups_mm)
     middles = groups_mm.mean(1, keepdim=True)
     offsets = groups_mm - middles
-    arm = offsets.norm(dim=-1).mean(1).clamp_min(1.0).float()[:, None, None]  # a turn and a shift of one unit are equally far
+    arm = offsets.norm(dim=-1).mean(1).clamp_min(1.0).float()[:, None, None]  # makes a turn and a shift equally far
     turn, place = starts[:, :3, :3].clone(), apply_affine(starts, middles)
     at = offsets @ turn.transpose(1, 2)
     here = compare(at + place)
@@ -106,8 +106,15 @@ def climb_many(
 
 
 class _Look(NamedTuple):
-    """The fixed scan where groups of points lie: its slopes (S, N, 3) per mm, the points' weights (S, N), both scans'
-    values (S, N), centred and of unit norm, the norm (S, 1) of the fixed ones before, and the correlations (S,)."""
+    """The fixed scan where groups of points lie.
+
+    Attributes:
+        slopes: (S, N, 3) of its values, per mm.
+        weights: (S, N) of the points, adding up to 1 in each group.
+        values, wanted: (S, N) of the fixed and the moving scan, centred and of unit norm.
+        norm: (S, 1) of the fixed values before.
+        score: (S,) correlation.
+    """
 
     slopes: Tensor
     weights: Tensor
