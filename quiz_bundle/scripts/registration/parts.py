@@ -17,7 +17,7 @@ from torch import Tensor
 from ..core.geometry import centre_mm, ijk_to_mm
 from ..core.rigid import RigidTransform, polish
 from ..images.volumes import resample, standard_grid
-from .agreement import Patches, patch_correlations
+from .agreement import Patches, patch_correlations, patches_at, values_at
 from .blocks import Blocks, climb_blocks, climb_many, groups, whole_map
 from .refine import bend
 from .trials import NOISE, neighbours, peak_ratio
@@ -29,6 +29,7 @@ MOST_PARTS, LEAST_SHARE = 5, 0.05  # of the body: smaller ones are no parts
 PATCHES = 1500  # of the body that are shared out, and of the bend that refines a part
 SMOOTH_MM = 15.0  # standard deviation over which neighbouring patches decide together
 CENTRE_MM, BONE_HU = 60.0, 200.0  # a part matters by its bone so near to the middle of the smaller scan
+BONY, LEAST_BONY = 0.08, 100  # share of bone from which on a patch holds it; such patches that fix a map
 REACH_MM = 6.0  # at which a patch has no say in the map of its part any more
 SAME_PLACE_MM = 12.0  # up to which two maps are of one place
 SLIPS_MM, TURNS_DEG = (-35.0, -20.0, 20.0, 35.0), (-15.0, 15.0)  # where a part is tried again
@@ -44,7 +45,7 @@ class Piece:
         points_mm: (N, 3) its body points, RAS mm in the moving scan, in the order drawn.
         share: of the body's patches.
         peak_ratio: see ``Trials.peak_ratio``.
-        whole: whether every patch has the same say; if not, those that leave the most behind have none.
+        whole: whether its map is that of all its tissue; if not, it is that of its bone, and patches that leave it have no say.
     """
 
     start: RigidTransform
@@ -55,7 +56,8 @@ class Piece:
 
     def refined(self, fixed: MetaTensor, moving: MetaTensor) -> RigidTransform:
         """Its map by its own intensities; the start where too little of it can be compared."""
-        bent = bend(self.start, fixed, moving, self.points_mm[:PATCHES])
+        middles = self.points_mm[:PATCHES] if self.whole else bony(self.points_mm, moving)
+        bent = bend(self.start, fixed, moving, middles)
         if bent is None or not bent.weights.any():
             return self.start
         if self.whole:
@@ -81,8 +83,10 @@ def find_pieces(whole: Piece, fixed: MetaTensor, moving: MetaTensor, generator: 
     coarse = [resample(v, *standard_grid(v, COARSE_MM), outside=0.0) for v in (fixed, moving)]
     blocks = climb_blocks(whole.start, *coarse, points_mm, generator)
     found = groups(blocks, MOST_PARTS)
-    if not found or not moved_in_parts(blocks, found[0].backward, *coarse):
+    stray = 0 if not found else count_stray(blocks, found[0].backward, *coarse)
+    if not stray:
         return [whole]
+    several = stray >= max(STRAY_BLOCKS, STRAY_SHARE * len(blocks))
     patches = points_mm[:PATCHES]
     correlations = patch_correlations(torch.stack([group.backward for group in found]), *coarse, patches)
     labels = share_out(*correlations, patches)
@@ -91,7 +95,9 @@ def find_pieces(whole: Piece, fixed: MetaTensor, moving: MetaTensor, generator: 
     tree = cKDTree(patches)
     counts = bone_counts(moving, tree, labels, len(kept))
     if not counts.any():  # nothing to tell by what matters: the body as a whole, bent
-        return [replace(whole, start=RigidTransform(whole_map(blocks)).inverse())]
+        return [replace(whole, start=RigidTransform(whole_map(blocks)).inverse()) if several else whole]
+    if not several or len(kept) == 1:  # what strays is no part, but it is not to pull at the map
+        return [replace(whole, start=RigidTransform(found[0].backward).inverse(), whole=False)]
     label_of = labels[torch.from_numpy(tree.query(points_mm)[1])]
     maps = [RigidTransform(found[n].backward).inverse() for n in kept]
     pieces = []
@@ -114,12 +120,11 @@ def try_places(
     return [(each, patches.correlation(each)) for each in climbed]
 
 
-def moved_in_parts(blocks: Blocks, backward: Tensor, fixed: MetaTensor, moving: MetaTensor) -> bool:
-    """Whether more blocks than chance puts there lie elsewhere than a moving-to-fixed map says, and better explained."""
+def count_stray(blocks: Blocks, backward: Tensor, fixed: MetaTensor, moving: MetaTensor) -> int:
+    """Blocks that lie elsewhere than a moving-to-fixed map says, and are better explained there."""
     _, under = climb_many(backward.expand(len(blocks), 4, 4), fixed, moving, blocks.points_mm, 0)
     gain = (1 - under + NOISE) / (1 - blocks.scores + NOISE)
-    stray = (blocks.apart_mm(backward) > STRAY_MM) & (gain > STRAY_GAIN)
-    return int(stray.sum()) >= max(STRAY_BLOCKS, STRAY_SHARE * len(blocks))
+    return int(((blocks.apart_mm(backward) > STRAY_MM) & (gain > STRAY_GAIN)).sum())
 
 
 def share_out(correlations: Tensor, counts: Tensor, patches_mm: Tensor) -> Tensor:
@@ -134,10 +139,23 @@ def share_out(correlations: Tensor, counts: Tensor, patches_mm: Tensor) -> Tenso
     return ((correlations * counts) @ near).argmax(0)
 
 
+def bony(points_mm: Tensor, moving: MetaTensor) -> Tensor:
+    """``PATCHES`` of points (N, 3) in a standardised scan whose patches hold bone; of all points where hardly any does."""
+    points_mm = points_mm[: 4 * PATCHES]
+    values = values_at(moving, patches_at(points_mm).reshape(-1, 3)).reshape(len(points_mm), -1)
+    bone = (values > bone_value(moving)).float().mean(1) > BONY
+    return (points_mm[bone] if bone.sum() >= LEAST_BONY else points_mm)[:PATCHES]
+
+
+def bone_value(volume: MetaTensor) -> float:
+    """What ``BONE_HU`` is in a standardised volume."""
+    low, high = (float(value) for value in volume.meta["window"])
+    return (BONE_HU - low) / (high - low)
+
+
 def bone_counts(moving: MetaTensor, tree: cKDTree, labels: Tensor, parts: int) -> Tensor:
     """Voxels of bone (parts,) within ``CENTRE_MM`` of the middle of a standardised scan, of each part."""
-    low, high = (float(value) for value in moving.meta["window"])
-    bone = ijk_to_mm((moving.as_tensor()[0] > (BONE_HU - low) / (high - low)).nonzero(), moving.affine)
+    bone = ijk_to_mm((moving.as_tensor()[0] > bone_value(moving)).nonzero(), moving.affine)
     bone = bone[(bone - centre_mm(moving.affine, moving.shape[1:])).norm(dim=-1) <= CENTRE_MM]
     return torch.bincount(labels[torch.from_numpy(tree.query(bone)[1])], minlength=parts)
 

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from ...registration.result import Answers
+from ..parts import parts_sentences
 from .advice import advice_on
 from .forms import assessment, request
 from .markup import POLICY, document, number, section, table, triple
+from .parts import parts
 from .pictures import Pictures
 from .viewer import Viewer
 from .views import checkerboard, closeups, matches, overlays, viewing
@@ -32,11 +34,12 @@ def render_page(record: Mapping, pictures: Pictures, answers: Answers | None = N
     """
     names = [record["inputs"][role]["name"] for role in ("fixed", "moving")]
     title = "QUIZ registration report" + ("" if names == ["fixed", "moving"] else f": {names[1]} on {names[0]}")
-    parts = [
+    sections = [
         _verdict(record),
         _data_sets(record),
         request(),
         _numbers(record),
+        parts(record, pictures),
         _checks(record),
         viewing(viewer),
         overlays(record, pictures),
@@ -52,12 +55,15 @@ def render_page(record: Mapping, pictures: Pictures, answers: Answers | None = N
     if viewer is not None:  # no script runs but the viewer's own, known by its hash, and the library that it unpacks
         policy = policy.replace("data:;", f"data: blob:; script-src '{viewer.script_hash}' blob:;")
     note = f"moving <b>{escape(names[1])}</b> on fixed <b>{escape(names[0])}</b>"
-    return document(title, "QUIZ registration report", note, "\n".join(part for part in parts if part), policy)
+    return document(title, "QUIZ registration report", note, "\n".join(part for part in sections if part), policy)
 
 
 def _verdict(record: Mapping) -> str:
     low, high = record["expected_tre_90_mm"] or (None, None)
-    expected = f"Expected error in the common field: {number(record['expected_tre_mm'], 1, 'mm')}"
+    found = record.get("parts") or []
+    where = "in the common field" if len(found) < 2 else "on part 1"
+    where = "on the region" if found and found[0]["chosen_by"] == "region" else where
+    expected = f"Expected error {where}: {number(record['expected_tre_mm'], 1, 'mm')}"
     if low is not None and high is not None:
         expected += f" (in 9 of 10 cases between {number(low)} and {number(high, 1, 'mm')})"
     expected = "" if record["expected_tre_mm"] is None else f"{expected}."
@@ -73,13 +79,14 @@ def _verdict(record: Mapping) -> str:
     reasons = "".join(
         f"<li>{escape(reason)}<p><b>What to do:</b> {_code(advice_on(reason))}</p></li>" for reason in record["reasons"]
     )
+    moved = "".join(f"<p>{escape(sentence)}</p>" for sentence in parts_sentences(found))
     warning = ""
     if record.get("same_patient") is False:
         warning = '<p class="warning"><b>The headers of the two data sets carry different patient IDs.</b></p>'
     return (
         f'<section class="verdict whole{"" if record["accepted"] else " refused"}"><h2>{head}</h2>{warning}'
         + (f"<ol>{reasons}</ol>" if reasons else "")
-        + f"<p>{text}</p><p>{expected if not record['accepted'] else f'<b>{expected}</b>'}</p></section>"
+        + f"<p>{text}</p>{moved}<p>{expected if not record['accepted'] else f'<b>{expected}</b>'}</p></section>"
     )
 
 
