@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ...registration.result import Answers
+from ..parts import parts_sentences
+from .parts import COLOURS, part_rows
 from .pictures import Pictures
 from .templating import number, percent, render, triple
 from .viewer import Viewer
@@ -33,6 +35,10 @@ def render_page(record: Mapping, pictures: Pictures, answers: Answers | None = N
         pictures=pictures,
         viewer=viewer,
         fitted=record["fixed_to_moving_ras"] is not None,
+        where=_where(record),
+        moved=parts_sentences(record.get("parts") or []),
+        part_rows=part_rows(record.get("parts") or []),
+        colours=COLOURS,
         low=low,
         high=high,
         data_sets=_data_sets(record),
@@ -45,6 +51,14 @@ def render_page(record: Mapping, pictures: Pictures, answers: Answers | None = N
         details=_details(record),
         most_rows=MOST_ROWS,
     )
+
+
+def _where(record: Mapping) -> str:
+    """What the expected error is of."""
+    found = record.get("parts") or []
+    if found and found[0]["chosen_by"] == "region":
+        return "on the region"
+    return "in the common field" if len(found) < 2 else "on part 1"
 
 
 def _data_sets(record: Mapping) -> list[Row]:

@@ -20,7 +20,7 @@ class Picture:
     """One image of the page.
 
     Attributes:
-        section: "before", "after", "checkerboard", "closeups" or "matches".
+        section: "before", "after", "checkerboard", "closeups", "parts" or "matches".
         title: a word or two above it.
         alt: what it shows, for those who cannot see it.
         jpeg: the file's bytes.
