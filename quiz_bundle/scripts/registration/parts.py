@@ -6,6 +6,7 @@ the smaller scan, here called the moving one, whichever of the two it is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -23,14 +24,17 @@ from .refine import bend
 from .trials import NOISE, neighbours, peak_ratio
 
 COARSE_MM = 6.0  # voxels at which parts are looked for
-STRAY_MM, STRAY_GAIN = 10.0, 1.5  # a block is stray so far from the most's map and so much better explained
-STRAY_SHARE, STRAY_BLOCKS = 0.12, 2  # stray blocks from which on a body has moved in parts
+# A block strays if its own map explains it so many times as well as that of the most, lies so far from it, and is turned
+# so far against it or lies very far off: tissue deforms by some mm and degrees, but does not turn like a joint.
+STRAY_GAIN, STRAY_MM, STRAY_DEG, STRAY_FAR_MM = 1.8, 10.0, 12.0, 25.0
+FEW_BLOCKS = 8  # of fewer, two have to stray
+MOST_AGREE = 0.4  # share of the blocks that one map has to win; where none does, the body has deformed all over
 MOST_PARTS, LEAST_SHARE = 5, 0.05  # of the body: smaller ones are no parts
 PATCHES = 1500  # of the body that are shared out, and of the bend that refines a part
 SMOOTH_MM = 15.0  # standard deviation over which neighbouring patches decide together
 CENTRE_MM, BONE_HU = 60.0, 200.0  # a part matters by its bone so near to the middle of the smaller scan
 BONY, LEAST_BONY = 0.08, 100  # share of bone from which on a patch holds it; such patches that fix a map
-REACH_MM = 6.0  # at which a patch has no say in the map of its part any more
+REACH_MM = 7.0  # at which a patch has no say in the map of its part any more
 SAME_PLACE_MM = 12.0  # up to which two maps are of one place
 SLIPS_MM, TURNS_DEG = (-35.0, -20.0, 20.0, 35.0), (-15.0, 15.0)  # where a part is tried again
 TRIAL_POINTS, JUDGES = 1000, 400  # of a part: that climb, and round which the outcome is judged
@@ -45,7 +49,7 @@ class Piece:
         points_mm: (N, 3) its body points, RAS mm in the moving scan, in the order drawn.
         share: of the body's patches.
         peak_ratio: see ``Trials.peak_ratio``.
-        whole: whether its map is that of all its tissue; if not, of its bone, and patches that leave it have no say.
+        whole: whether its map is that of all its tissue; if not, it is that of its bone, what leaves it has no say.
     """
 
     start: RigidTransform
@@ -77,16 +81,15 @@ def find_pieces(whole: Piece, fixed: MetaTensor, moving: MetaTensor, generator: 
 
     Returns:
         The parts, the one that matters first: that with the most bone near the middle of the moving scan. One part where
-        the body has moved as one, or has no bone there.
+        the body has moved as one, has deformed all over, or has no bone there.
     """
     points_mm = whole.points_mm
     coarse = [resample(v, *standard_grid(v, COARSE_MM), outside=0.0) for v in (fixed, moving)]
     blocks = climb_blocks(whole.start, *coarse, points_mm, generator)
     found = groups(blocks, MOST_PARTS)
     stray = 0 if not found else count_stray(blocks, found[0].backward, *coarse)
-    if not stray:
+    if stray < (1 if len(blocks) >= FEW_BLOCKS else 2):
         return [whole]
-    several = stray >= max(STRAY_BLOCKS, STRAY_SHARE * len(blocks))
     patches = points_mm[:PATCHES]
     correlations = patch_correlations(torch.stack([group.backward for group in found]), *coarse, patches)
     labels = share_out(*correlations, patches)
@@ -94,9 +97,10 @@ def find_pieces(whole: Piece, fixed: MetaTensor, moving: MetaTensor, generator: 
     labels = share_out(correlations[0][kept], correlations[1], patches)
     tree = cKDTree(patches)
     counts = bone_counts(moving, tree, labels, len(kept))
-    if not counts.any():  # nothing to tell by what matters: the body as a whole, bent
-        return [replace(whole, start=RigidTransform(whole_map(blocks)).inverse()) if several else whole]
-    if not several or len(kept) == 1:  # what strays is no part, but it is not to pull at the map
+    agree = float(found[0].members.double().mean())
+    if agree < MOST_AGREE or not counts.any():  # no part that holds, or none that matters: the body as a whole, bent
+        return [replace(whole, start=RigidTransform(whole_map(blocks)).inverse())]
+    if len(kept) == 1:  # what strays is no part, but it is not to pull at the map
         return [replace(whole, start=RigidTransform(found[0].backward).inverse(), whole=False)]
     label_of = labels[torch.from_numpy(tree.query(points_mm)[1])]
     maps = [RigidTransform(found[n].backward).inverse() for n in kept]
@@ -124,7 +128,10 @@ def count_stray(blocks: Blocks, backward: Tensor, fixed: MetaTensor, moving: Met
     """Blocks that lie elsewhere than a moving-to-fixed map says, and are better explained there."""
     _, under = climb_many(backward.expand(len(blocks), 4, 4), fixed, moving, blocks.points_mm, 0)
     gain = (1 - under + NOISE) / (1 - blocks.scores + NOISE)
-    return int(((blocks.apart_mm(backward) > STRAY_MM) & (gain > STRAY_GAIN)).sum())
+    apart = blocks.apart_mm(backward)
+    traces = (blocks.maps[:, :3, :3] @ backward[:3, :3].T).diagonal(dim1=1, dim2=2).sum(1)
+    turned = traces < 1 + 2 * math.cos(math.radians(STRAY_DEG))
+    return int(((gain > STRAY_GAIN) & (apart > STRAY_MM) & (turned | (apart > STRAY_FAR_MM))).sum())
 
 
 def share_out(correlations: Tensor, counts: Tensor, patches_mm: Tensor) -> Tensor:
