@@ -11,6 +11,9 @@ VENV := .venv
 ARGS :=
 FROM :=
 
+# `import monai` asks for the user's name, and the user of a container need not have one.
+export USER := $(or $(USER),$(shell id -un 2>/dev/null),user)
+
 PY := $(VENV)/bin/python
 BUNDLE_RUN := PYTHONPATH=quiz_bundle $(PY) -m monai.bundle run
 

@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from inference import BUNDLE, CONFIG, ORACLE, ROOT, infer
+from inference import BUNDLE, CONFIG, ORACLE, infer
 from monai.bundle import run
 from scripts.apps.command import as_typed
-from scripts.apps.status import tell_input_errors  # noqa: F401
+from scripts.core.errors import input_error
 from scripts.core.options import nearest
 
 
@@ -51,20 +51,38 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("run_id", CONFIGS)
-def test_every_run_looks_at_its_options_first(run_id, tmp_path):
+def refusal(run_id, tmp_path, **options):
+    """The mistake that a run of the documented configs ends with, given in an args_file."""
     files = [str(BUNDLE / "configs" / f"{name}.json") for name in CONFIGS[run_id]]
-    (tmp_path / "args.json").write_text(json.dumps({"config_file": files, "run_id": run_id, "devize": "cpu"}))
-    before, sys.excepthook = sys.excepthook, sys.__excepthook__
+    (tmp_path / "args.json").write_text(json.dumps({"config_file": files, "run_id": run_id, **options}))
+    before = sys.excepthook
     try:
         with pytest.raises(Exception) as caught:
             run(args_file=str(tmp_path / "args.json"), bundle_root=str(BUNDLE), logging_file=False)
     finally:
         sys.excepthook = before
-    error = caught.value
-    while error.__cause__ is not None:
-        error = error.__cause__
-    assert refused(str(error), "devize", "device")
+    return str(input_error(caught.value))
+
+
+@pytest.mark.parametrize("run_id", CONFIGS)
+def test_every_run_looks_at_its_options_first(run_id, tmp_path):
+    assert refused(refusal(run_id, tmp_path, devize="cpu"), "devize", "device")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("learning_rate", "fast", "a number above 0"),
+        ("max_epochs", 0, "a whole number from 1"),
+        ("batch_size", 1.5, "a whole number"),
+        ("ema_momentum", 2, "a number from 0 to 1"),
+    ],
+)
+def test_numbers_of_a_training(option, value, expected, tmp_path):
+    given = {option: value, "output_dir": str(tmp_path / "out")}
+    told = f"{option}: expected {expected}, found {value!r}; change --{option}."
+    assert refusal("training", tmp_path, **given) == told
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_else_may_be_given(tmp_path):
@@ -100,11 +118,13 @@ def test_fire_cuts_texts_that_look_like_python():
     assert as_typed(given, words.split()) == {**given, "fixed": "ct#2", "moving": "a.nii#x"}
 
 
-def test_the_command_line():
-    """As a user meets it: one line that names the nearest option, exit status 1."""
-    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "inference", "--bundle_root", "quiz_bundle"]
-    command += ["--config_file", "quiz_bundle/configs/inference.json", "--fixed", "ct#2", "--anonymus", "true"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def test_the_command_line(tmp_path):
+    """As a user meets it, in a folder with a package ``scripts`` of its own: the nearest option in one line, status 1."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "__init__.py").touch()
+    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "inference", "--bundle_root", str(BUNDLE)]
+    command += ["--config_file", str(CONFIG), "--fixed", "ct#2", "--anonymus", "true"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert refused(done.stderr.splitlines()[-1], "anonymus", "anonymous")
     assert "Traceback" not in done.stderr

@@ -107,7 +107,7 @@ def test_what_cannot_be_opened_is_an_error_wherever_a_scan_is_looked_for(open_fo
             with pytest.raises(InputError) as caught:
                 look(study)
             assert str(caught.value).startswith(told)
-            assert place not in caught.value.unnamed_line.removeprefix(str(study))
+            assert place not in caught.value.hidden(str).removeprefix(str(study))
         assert content_sha256(study) == ""  # of no finished case
 
 

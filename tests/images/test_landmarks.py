@@ -128,7 +128,7 @@ def test_quiz_columns_are_z_y_x_voxels_of_each_image(tmp_path):
 def test_landmarks_of_a_case_mean_the_voxels_of_the_file(tmp_path):
     """Reordering the axes in memory must not move the points of a voxel-index file."""
     for name, affine in (("fixed", FIXED), ("moving", MOVING)):
-        nib.Nifti1Image(np.random.default_rng(0).random((8, 8, 8), "float32"), affine.numpy()).to_filename(
+        nib.Nifti1Image(np.random.default_rng(0).random((64, 64, 32), "float32"), affine.numpy()).to_filename(
             tmp_path / f"{name}.nii"
         )
     np.save(tmp_path / "k.npy", QUIZ)

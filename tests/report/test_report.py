@@ -224,7 +224,8 @@ def test_landmarks_go_into_record_and_page(registration, no_pictures, tmp_path):
 
 def test_a_refused_result_is_written_with_its_transform(registration, no_pictures, tmp_path):
     files = write_outputs(refused(registration, keep_fit=True), tmp_path)
-    assert set(files) == set(OUTPUT_NAMES) - {"registration.dcm", "report.dcm"}  # the scans are no DICOM
+    # the scans are no DICOM, and nothing was to be carried
+    assert set(files) == set(OUTPUT_NAMES) - {"registration.dcm", "report.dcm", "structures.dcm", "dose.dcm"}
     record = json.loads(files["report.json"].read_text())
     assert record["accepted"] is False and record["expected_tre_mm"] is None
     page = files["report.html"].read_text()

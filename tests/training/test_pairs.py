@@ -102,7 +102,7 @@ def test_collate_makes_a_batch_whose_members_are_whole():
     batch = collate_pairs([first, second])
     assert batch["image"].shape == (2, 2, 30, 40, 20)
     assert batch["queries"].shape == (2, 2, 8, 3)
-    assert batch["label"].shape == (2, 2, 8, 13)
+    assert batch["label"].shape == (2, 2, 8, 14)
     for case, item in enumerate((first, second)):
         i, j, k = item["image"].shape[1:]
         assert torch.equal(batch["image"][case, :, :i, :j, :k], item["image"])

@@ -117,6 +117,8 @@ def test_the_papers_preset(tmp_path):
     assert made.parser["resize_to"] == [24, 16, 16]
     assert json.loads((BUNDLE / "configs" / "paper.json").read_text())["resize_to"] == [128] * 3
     made.run()
+    steps = [type(step).__name__ for step in made.parser.get_parsed_content("train#preprocessing").transforms]
+    assert steps.index("Resized") < steps.index("ForRealPairs")  # shifts are in voxels of the resized volumes
     batch = next(iter(made.parser.get_parsed_content("train#dataloader")))
     assert batch["image"].shape == (2, 2, 24, 16, 16)
     assert type(made.network_def.head).__name__ == "RegressionHead"

@@ -36,7 +36,7 @@ FIRST_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file knows
 def bundle_files(bundle: Path = BUNDLE) -> list[str]:
     """Paths of the files that make up the bundle, relative to it, sorted: no caches, no hidden files, no other weights.
 
-    Research (``scripts/study``, ``configs/study``) stays in the repository: nothing that a user of the archive runs needs it.
+    Research (``scripts/study``, ``configs/study``) stays in the repository: no user of the archive needs it.
 
     Raises:
         InputError: one that the zoo needs is missing.

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
+from ..core.console import lines_above_bars
 from ..core.errors import input_error
 from ..core.options import as_bool
 from .anonymous import quieten, told
 from .command import Command
-from .workers import Worker
 
 FAILED, NOT_ACCEPTED = 1, 3
 
@@ -43,6 +43,7 @@ def tell_input_errors(inputs: Sequence[str] = ()) -> None:
             usual(kind, error, trace)
 
     sys.excepthook = hook
+    lines_above_bars()
     command.check_ids()
     command.keep_text()
     hidden = as_bool("anonymous", command.value("anonymous", False))
@@ -53,11 +54,16 @@ def tell_input_errors(inputs: Sequence[str] = ()) -> None:
 
 
 def finish(records: Sequence[Mapping[str, object]], strict: object = False) -> None:
-    """End with status 1 if a case failed, with 3 if ``strict`` and a registration was not accepted."""
+    """End with status 1 if a case failed, with 3 if ``strict`` and a registration was not accepted.
+
+    Raises:
+        Exception: what a case on its own failed of.
+    """
     failed = [record for record in records if record["status"] == "failed"]
+    if failed and not failed[0]["name"]:
+        raise failed[0]["error"]
     if failed:
-        if Worker.this().number == 0:  # all of several processes know of it
-            sys.stderr.write("".join(f"{record['name']}: {record['message']}\n" for record in failed))
+        sys.stderr.write("".join(f"{record['name']}: {record['message']}\n" for record in failed))
         raise SystemExit(FAILED)
     if as_bool("strict", strict) and not all(record["accepted"] for record in records):
         raise SystemExit(NOT_ACCEPTED)

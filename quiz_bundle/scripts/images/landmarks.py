@@ -7,6 +7,7 @@ voxels of each image as it lies in its file.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -23,6 +24,7 @@ from ..core.errors import InputError
 from ..core.geometry import as_points, ijk_to_mm, ras_to_lps
 from ..core.options import nearest
 
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 POINT_COLUMNS = ("label", "x", "y", "z")
 PAIR_COLUMNS = ("label", "fixed_x", "fixed_y", "fixed_z", "moving_x", "moving_y", "moving_z")
 FCSV_COLUMNS = ("id", "x", "y", "z", "ow", "ox", "oy", "oz", "vis", "sel", "lock", "label", "desc", "associatedNodeID")
@@ -137,6 +139,9 @@ def _read_text(path: Path) -> str:
     if not path.exists():
         raise InputError(path, "a file of landmarks or of cases", "no such file", "check the path")
     try:
+        with path.open("rb") as stream:
+            if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                raise InputError(path, "text in UTF-8", "text in UTF-16", "save it as UTF-8")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(path, "a readable text file", str(error), "export it again") from error
@@ -151,6 +156,10 @@ def _read_table(path: Path, columns: Sequence[str]) -> tuple[list[str], list[lis
     header = [cell.strip().lower() for cell in lines[0]] if lines else []
     if sorted(header) != sorted(columns):
         found = f"{len(header)} columns: {','.join(header)[:120]}" if lines else "an empty file"
+        other = next((name for mark, name in SEPARATORS.items() if mark in "".join(header)), None)
+        if other is not None:
+            found, remedy = f"columns with {other} between them", "save it with commas, and points in numbers"
+            raise InputError(path, "columns with commas between them", found, remedy)
         raise InputError(path, f"the columns {','.join(columns)}", found, "write them in the first line")
     labels, rows = [], []
     for number, cells in enumerate(lines[1:], start=2):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 import shapely
@@ -25,6 +25,7 @@ from shapely.geometry.base import BaseGeometry
 FLAT_MM = 0.1  # how far a planar contour's points may lie off its plane
 SAME_PLANE_MM = 0.1
 GAP = 1.6  # distances of planes, in the usual one, from which the body is not continued between them
+LOWEST = 0.75  # a dome, in the distance of planes
 MOST_SWELL = 0.5  # of a section between two planes, in their distance
 STEEP = 3.0  # a surface that moves sideways by more than this many distances of planes gets a step half way
 FINEST_MM, COARSEST_MM = 0.25, 1.0  # steps in which lines of equal depth are looked for
@@ -152,9 +153,9 @@ class _Between:
 
 @dataclass(frozen=True)
 class _End:
-    """The body beyond its last plane: a dome that is as high as the next plane is far, its section's area falling evenly.
+    """The body beyond its last plane: a dome whose section's area falls evenly to nothing at its tip.
 
-    So it holds as much as half a slab, which is what planning systems count there, and nothing is left on the next plane.
+    As high as the next plane would be far it holds as much as half a slab, which is what planning systems count there.
     """
 
     at: float
@@ -275,10 +276,10 @@ class Solid:
         return np.where(passes, (low + high) / 2, np.nan)
 
     def _step(self) -> float:
-        """A quarter of the mean width of the body's sections, within limits."""
+        """A sixteenth of the mean width of the body's sections, within limits."""
         area = sum(region.area for _, region in self.planes)
         length = sum(region.length for _, region in self.planes)
-        return float(np.clip(0.5 * area / length, FINEST_MM, COARSEST_MM))
+        return float(np.clip(0.25 * area / length, FINEST_MM, COARSEST_MM))
 
     def _layers(self, joined: np.ndarray) -> list[_Between | _End]:
         reach = STEEP * self.spacing
@@ -291,10 +292,20 @@ class Solid:
             deepest = float(np.hypot(*np.subtract(region.bounds[2:], region.bounds[:2]))) / 2
             return _End(height, height + rise, Outline(region, max(reach, deepest), self.step))
 
-        layers = [end(*self.planes[0], -self.spacing), end(*self.planes[-1], self.spacing)]
-        for (low, lower), (high, upper), whole in zip(self.planes, self.planes[1:], joined, strict=False):
+        def dome(number: int, side: int) -> _End:
+            """The end at a plane: as high as the areas of the last two sections let expect."""
+            height, region = self.planes[number]
+            before, share = number - side, 1.0
+            if 0 <= before < len(self.planes) and joined[min(number, before)]:
+                shrinks = self.planes[before][1].area - region.area
+                share = float(np.clip(region.area / shrinks, LOWEST, 1)) if shrinks > 0 else 1.0
+            return end(height, region, side * share * self.spacing)
+
+        layers = [dome(0, -1), dome(len(self.planes) - 1, 1)]
+        for number, whole in enumerate(joined):
+            (low, lower), (high, upper) = self.planes[number : number + 2]
             if not whole:
-                layers += [end(low, lower, self.spacing), end(high, upper, -self.spacing)]
+                layers += [dome(number, 1), dome(number + 1, -1)]
                 continue
             (below, alone_below), (above, alone_above) = _facing(lower, upper), _facing(upper, lower)
             if below is not None and above is not None:
@@ -321,7 +332,7 @@ class Plane:
 def closed_region(rings: Sequence[np.ndarray]) -> BaseGeometry:
     """What closed contours (N, 2) in one plane enclose: each one's even-odd inside, less where two overlap."""
     parts = [shapely.make_valid(shapely.Polygon(ring)) for ring in rings if len(ring) >= 3]
-    region = shapely.symmetric_difference_all(parts) if parts else shapely.Polygon()
+    region = reduce(shapely.symmetric_difference, parts, shapely.Polygon())
     polygons = [piece for piece in shapely.get_parts(shapely.get_parts(region)) if piece.geom_type == "Polygon"]
     return shapely.union_all([piece for piece in polygons if piece.area > 0])
 

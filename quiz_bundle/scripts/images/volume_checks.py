@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..core.errors import InputError
 from ..core.geometry import as_affine, check_affine, spacing_of
+from ..core.options import printable
 
 SHORTEST_MM = 50.0
 MOST_VOXELS = 2**30  # 1024 x 1024 x 1024; as float32 they take 4 GiB
@@ -65,6 +66,7 @@ def checked_volume(path: Path, data: Tensor, affine: object, meta: dict, labels:
         found = f"the value {low:g} in every voxel"
         raise InputError(path, "an image with content", found, "check that this is the right file")
     meta |= {
+        "name": printable(meta.get("name", "")),
         "filename_or_obj": str(path),
         "original_shape": tuple(data.shape),
         "original_spacing": tuple(spacing_of(affine).tolist()),

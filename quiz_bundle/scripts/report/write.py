@@ -104,6 +104,37 @@ def write_outputs(
     return {name: output_dir / name for name in written}
 
 
+def set_aside(output_dir: str | Path, keep: bool = True) -> None:
+    """Clear a folder of an earlier run's output files, so that a run that fails leaves nothing that looks like its result.
+
+    Args:
+        output_dir: the folder; need not be there.
+        keep: move them to ``previous`` in it, in the place of what that held; otherwise they are deleted, there too.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    output_dir = Path(output_dir)
+    check_writable(output_dir)
+    previous = output_dir / "previous"
+    try:
+        for left in output_dir.glob(".unfinished-*"):  # of a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        earlier = [name for name in reversed(OUTPUT_NAMES) if os.path.lexists(output_dir / name)]
+        for name in OUTPUT_NAMES if earlier or not keep else ():
+            (previous / name).unlink(missing_ok=True)
+        for name in earlier:
+            if keep:
+                previous.mkdir(exist_ok=True)
+                os.replace(output_dir / name, previous / name)
+            else:
+                (output_dir / name).unlink()
+        if not keep and previous.is_dir() and not any(previous.iterdir()):
+            previous.rmdir()
+    except OSError as error:
+        raise _unwritable(output_dir, error) from error
+
+
 def check_writable(output_dir: str | Path) -> None:
     """Refuse a folder that cannot be made or written, leaving no trace of the trial.
 

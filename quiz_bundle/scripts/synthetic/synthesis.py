@@ -6,7 +6,7 @@ evaluated and never estimated: a point of the moving scan lies in the fixed scan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,33 +29,73 @@ from ..core.geometry import (
 from ..core.rigid import RigidTransform, rotation_matrix
 from ..images.body import body_mask
 from ..images.volumes import resample, standard_grid
-from ..synthetic import appearance
+from . import appearance
+from .bend import Bend
 from .deformation import SmoothDeformation
+from .joints import Joints
+from .skeleton import random_hinge
 
 AIR = appearance.AIR
+WITH_MM = 3.0
 
 
 @dataclass(frozen=True)
 class Motion:
-    """Where moving points lie in the fixed scan: a rigid map, then a smooth deformation of the fixed anatomy.
+    """Where moving points lie in the fixed scan: a rigid map, a bend of the parts, a smooth deformation of the anatomy.
 
     Attributes:
         rigid: moving RAS mm to fixed RAS mm.
-        deformation: applied after it, in the fixed frame; None for a rigid pair.
+        deformation: applied last, in the fixed frame; None for a rigid pair.
+        bend: applied between the two, in the fixed frame; None for a body that moves as one.
     """
 
     rigid: RigidTransform
     deformation: SmoothDeformation | None = None
+    bend: Bend | None = None
 
     def __call__(self, moving_mm: Tensor) -> Tensor:
-        """Fixed points (..., N, 3) of moving points, RAS mm, float64, exact."""
+        """Fixed points (..., N, 3) of moving points, RAS mm, exact; float64, but for a bend of float32 points: float32."""
         points = self.rigid(moving_mm)
+        if self.bend is not None:
+            points = self.bend.forward(points.to(moving_mm.dtype))
         return points if self.deformation is None else self.deformation.forward(points)
 
     def inverse(self, fixed_mm: Tensor) -> Tensor:
         """Moving points (..., N, 3) of fixed points, RAS mm, float64, to 1e-9 mm."""
         points = as_points(fixed_mm)
-        return self.rigid.inverse()(points if self.deformation is None else self.deformation.inverse(points))
+        points = points if self.deformation is None else self.deformation.inverse(points)
+        return self.rigid.inverse()(points if self.bend is None else self.bend.inverse(points))
+
+    def part_maps(self) -> dict[str, RigidTransform]:
+        """Each part's rigid map, moving RAS mm to fixed RAS mm, but for the smooth deformation."""
+        if self.bend is None:
+            return {"body": self.rigid}
+        return {name: one @ self.rigid for name, one in self.bend.part_maps().items()}
+
+    def part_of(self, fixed_mm: Tensor) -> Tensor:
+        """Index (N,), in the order of ``part_maps``, of the part that each fixed point (N, 3) belongs to.
+
+        -1 between the cores, where what lies there follows two parts. The deformation is undone before it is looked up.
+        """
+        points = as_points(fixed_mm)
+        if self.bend is None:
+            return torch.zeros(len(points), dtype=torch.long)
+        return self.bend.core_of(points if self.deformation is None else self.deformation.inverse(points))
+
+
+    def followed(self, moving_mm: Tensor) -> Tensor:
+        """Index (N,), in the order of ``part_maps``, of the part that each moving point (N, 3) goes with, -1 for none.
+
+        A point goes with the part whose rigid map takes it nearest to where it goes but for the smooth deformation, if
+        that is within ``WITH_MM``: soft tissue that follows a bone counts as its part.
+        """
+        points = as_points(moving_mm)
+        if self.bend is None:
+            return torch.zeros(len(points), dtype=torch.long)
+        there = self.bend.forward(self.rigid(points))
+        apart = torch.stack([(one(points) - there).norm(dim=-1) for one in self.part_maps().values()])
+        nearest, part = apart.min(0)
+        return torch.where(nearest <= WITH_MM, part, -1)
 
 
 @dataclass(frozen=True)
@@ -65,14 +105,22 @@ class Source:
     Attributes:
         scans: spacing (mm) -> volume (1, I, J, K) in HU, RAS, isotropic.
         patients: the same with everything outside the body set to air (no couch).
+        joints: what can bend in it.
     """
 
     scans: dict[float, MetaTensor]
     patients: dict[float, MetaTensor]
     name: str = ""
+    joints: Joints = field(default_factory=Joints, repr=False)
 
     @classmethod
-    def from_volume(cls, volume: MetaTensor, spacings: Sequence[float] = (3.0, 6.0), name: str = "") -> Source:
+    def from_volume(
+        cls,
+        volume: MetaTensor,
+        spacings: Sequence[float] = (3.0, 6.0),
+        name: str = "",
+        joints: Joints | None = None,
+    ) -> Source:
         """Resample a CT (1, I, J, K) in HU to each spacing, cut it to the body and its surroundings, take its couch away."""
         scans, patients = {}, {}
         for spacing in spacings:
@@ -80,7 +128,7 @@ class Source:
             mask = body_mask(scan)
             patient = MetaTensor(torch.where(mask[None], scan.as_tensor(), torch.tensor(AIR)), affine=scan.affine)
             scans[spacing], patients[spacing] = (cut_to(v, mask, margin_mm=60.0) for v in (scan, patient))
-        return cls(scans, patients, name)
+        return cls(scans, patients, name, joints or Joints())
 
 
 @dataclass(frozen=True)
@@ -116,6 +164,8 @@ class PairRecipe:
         couch, bubbles, applicator, cbct: chances of each nuisance.
         noise: range of the noise in HU.
         points: number of true correspondences drawn.
+        bend: chance that the patient bends; 0 draws what was drawn before there were joints.
+        bends: how often each kind of bend is drawn ("hips", "neck", "spine", "hinge"), of those that the patient has.
     """
 
     spacing: float = 6.0
@@ -133,6 +183,8 @@ class PairRecipe:
     cbct: float = 0.3
     noise: Sequence[float] = (3.0, 40.0)
     points: int = 512
+    bend: float = 0.0
+    bends: Mapping[str, float] = field(default_factory=lambda: {"hips": 3.0, "neck": 3.0, "spine": 2.0, "hinge": 1.0})
 
 
 @dataclass
@@ -224,7 +276,15 @@ def draw_pair(source: Source, recipe: PairRecipe, random: np.random.RandomState)
     anchor = inner_body_point(patient, 0.35 * moving_extent, random)
     moving_grid = Grid.around(torch.zeros(3), moving_extent, spacing)
     deformation = SmoothDeformation(random.uniform(*recipe.deformation_rms), random.uniform(*recipe.correlation), random)
-    motion = Motion(RigidTransform.from_parts(random_turn(recipe.max_turn, random), as_points(anchor)), deformation)
+    turn = random_turn(recipe.max_turn, random)
+    bend = None
+    if recipe.bend > 0 and random.uniform() < recipe.bend:
+        bend, anchor = draw_bend(source.joints, recipe.bends, anchor, moving_extent, factors, random)
+    pose = RigidTransform.from_parts(turn, as_points(anchor))
+    if bend is not None:  # the part at the anchor has the pose that was drawn
+        part = bend.names[int(bend.part_of(as_points(anchor)[None]))]
+        pose = bend.part_maps()[part].inverse() @ pose
+    motion = Motion(pose, deformation, bend)
 
     fixed_extent = np.array([random.uniform(lo, hi) for lo, hi in recipe.fixed_extent])
     if recipe.max_offset is None:  # anywhere that keeps the anchor well inside, near the patient in plane
@@ -249,6 +309,36 @@ def draw_pair(source: Source, recipe: PairRecipe, random: np.random.RandomState)
         motion,
         body,
     )
+
+
+def draw_bend(
+    joints: Joints,
+    bends: Mapping[str, float],
+    anchor: Tensor,
+    extent_mm: np.ndarray,
+    factors: np.ndarray,
+    random: np.random.RandomState,
+) -> tuple[Bend, Tensor]:
+    """Draw a bend that a field can see, and the point (3,) that the field is put round.
+
+    A hinge runs through the field round the given anchor; for joints of the patient the field is put near one of them.
+
+    Args:
+        joints: of the patient as she is in her CT.
+        bends: how often each kind is drawn, of those that she has.
+        anchor: (3,) a body point, mm.
+        extent_mm: (3,) of the field.
+        factors: by which the patient is stretched.
+        random: source of the draws.
+    """
+    kinds = [kind for kind in joints.kinds() if bends.get(kind, 0) > 0] or ["hinge"]
+    chances = np.array([bends.get(kind, 1.0) for kind in kinds], dtype=float)
+    skeleton = joints.skeleton(kinds[random.choice(len(kinds), p=chances / chances.sum())], random)
+    aside = torch.as_tensor(random.uniform(-0.35, 0.35, 3) * extent_mm)
+    if skeleton is None:
+        return random_hinge(as_points(anchor) + aside, random).draw(random), anchor
+    limb = skeleton.limbs[random.randint(1, len(skeleton.limbs))]
+    return skeleton.draw(random, factors), torch.as_tensor(factors) * limb.centre_mm + aside
 
 
 def inner_body_point(patient: MetaTensor, margin_mm: np.ndarray, random: np.random.RandomState) -> Tensor:

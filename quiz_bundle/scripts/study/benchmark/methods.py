@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -123,10 +124,11 @@ class Methods:
     def _rigid(self, case: EvaluationCase, method: str) -> Answer:
         if method in QUIZ:
             return self._quiz.run(case, method)
-        cpu = time.process_time()
+        cpu = _cpu_seconds()
         run = self._paper if method == QUIZ_PAPER else PEERS[method]
         result = run(case.fixed, case.moving, case.seed, self.threads)
-        return Answer(result, time.process_time() - cpu)
+        says = {} if result.accepted is None else {"accepted": str(int(result.accepted))}
+        return Answer(result, _cpu_seconds() - cpu, says)
 
     def _then(self, case: EvaluationCase, first: Answer, second: str) -> Answer:
         """A deformable method from where a rigid one ended; both times added up."""
@@ -140,3 +142,9 @@ class Methods:
             found, note = None, " ".join(str(error).split())[-160:]
         seconds = first.result.seconds + time.perf_counter() - begin
         return Answer(PeerResult(found, seconds, note), first.cpu_seconds + time.process_time() - cpu)
+
+
+def _cpu_seconds() -> float:
+    """What this process and the programs that it has run to their end have used."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime
