@@ -31,7 +31,7 @@ def render_page(record: Mapping, pictures: Pictures, answers: Answers | None = N
     marks = record.get("landmarks")
     return render(
         "report.html",
-        record={"same_patient": None, **record},
+        record={"same_patient": None, "carried": None, **record},
         pictures=pictures,
         viewer=viewer,
         fitted=record["fixed_to_moving_ras"] is not None,
@@ -49,6 +49,7 @@ def render_page(record: Mapping, pictures: Pictures, answers: Answers | None = N
         worst=_worst(marks),
         answers=None if answers is None else _answers(answers),
         details=_details(record),
+        carried=_carried(record),
         most_rows=MOST_ROWS,
     )
 
@@ -187,3 +188,17 @@ def _details(record: Mapping) -> list[Row]:
     if dicom.get("reason"):
         used.append(("no DICOM registration", dicom["reason"]))
     return [(name, str(value) or "–") for name, value in used]
+
+
+def _carried(record: Mapping) -> list[Row]:
+    """Carried structures: name, type, volume in, out, difference, what else to know; those left out too."""
+    told = (record.get("carried") or {}).get("structures") or {"carried": [], "left_out": []}
+    rows = []
+    for each in told["carried"]:
+        change = each["difference_percent"]
+        rows.append((
+            each["name"], each["type"] or "–", number(each["volume_in_ml"]), number(each["volume_out_ml"]),
+            "–" if change is None else f"{number(change)} %",
+            "leaves the field of view" if each["leaves_field"] else "",
+        ))  # fmt: skip
+    return rows + [(each["name"], "–", "–", "–", "–", f"left out: {each['reason']}") for each in told["left_out"]]
