@@ -203,16 +203,15 @@ def beside_own(verdict: Verdict, own: Verdict, distance_mm: tuple[float, float] 
     if distance_mm is None or not own.accepted:
         return verdict
     mean, largest = distance_mm
-    expected = math.hypot(mean, own.expected_tre_mm)
-    if verdict.expected_tre_mm >= expected:
-        band, expected = verdict.expected_tre_90_mm, verdict.expected_tre_mm
-    else:
-        error = own.expected_tre_90_mm[1]
-        band = (max(0.0, mean - error), mean + error)
+    expected, error = math.hypot(mean, own.expected_tre_mm), own.expected_tre_90_mm[1]
+    band = (max(0.0, mean - error), mean + error)
     reasons = list(verdict.reasons)
-    if math.hypot(mean, own.expected_tre_mm) > WORST_MM:
+    if expected > WORST_MM:
         reasons.append(
             f"Our own map of this pair, which is accepted with an expected error of {own.expected_tre_mm:.1f} mm, lies "
             f"{mean:.0f} mm away on average and {largest:.0f} mm at most."
         )
+    else:  # near ours; what its own evidence says may be worse
+        expected = max(expected, verdict.expected_tre_mm)
+        band = tuple(max(pair) for pair in zip(band, verdict.expected_tre_90_mm, strict=True))
     return replace(verdict, accepted=not reasons, reasons=reasons, expected_tre_mm=expected, expected_tre_90_mm=band)

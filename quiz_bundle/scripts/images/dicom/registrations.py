@@ -85,6 +85,8 @@ def _matrix(path: Path, item: Dataset) -> Tensor:
     for how in item.get("MatrixRegistrationSequence") or []:
         for step in how.MatrixSequence:
             numbers = [float(value) for value in step.FrameOfReferenceTransformationMatrix]
+            if len(numbers) != 16:
+                raise ValueError("a matrix that is not 4 x 4")
             moved.append(torch.tensor(numbers, dtype=torch.float64).reshape(4, 4))
     moved = [matrix for matrix in moved if not (matrix - torch.eye(4)).abs().max() <= STILL]
     if len(moved) > 1:
