@@ -18,7 +18,13 @@ MARKS = ("tre_mean_mm", "tre_before_mm", "offset_mm", "offset_axes_mm", "outside
 Row = tuple[str, ...]
 
 
-def render_page(record: Mapping, pictures: Pictures, answers: Answers | None = None, viewer: Viewer | None = None) -> str:
+def render_page(
+    record: Mapping,
+    pictures: Pictures,
+    answers: Answers | None = None,
+    viewer: Viewer | None = None,
+    template: str = "report.html",
+) -> str:
     """Turn the content of report.json, the pictures and the answered queries into one page (``templates/report.html``).
 
     Args:
@@ -26,11 +32,12 @@ def render_page(record: Mapping, pictures: Pictures, answers: Answers | None = N
         pictures: what ``figures.draw_pictures`` gives.
         answers: the looked-up points, for a table.
         viewer: the pair to scroll through, if NiiVue is installed.
+        template: a page that extends that one.
     """
     low, high = record["expected_tre_90_mm"] or (None, None)
     marks = record.get("landmarks")
     return render(
-        "report.html",
+        template,
         record={"same_patient": None, "carried": None, **record},
         pictures=pictures,
         viewer=viewer,
