@@ -11,6 +11,9 @@ VENV := .venv
 ARGS :=
 FROM :=
 
+# `import monai` asks for the user's name, and the user of a container need not have one.
+export USER := $(or $(USER),$(shell id -un 2>/dev/null),user)
+
 PY := $(VENV)/bin/python
 BUNDLE_RUN := PYTHONPATH=quiz_bundle $(PY) -m monai.bundle run
 
@@ -39,7 +42,7 @@ DEPLOY := $(DEPLOY_VENV)/.quiz_bundle-deploy-$(call checksum,requirements.txt re
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint viewer commissioning train weights bundle clean label test-label deploy-demo test-deploy
+.PHONY: help demo test lint viewer commissioning train weights bundle clean label test-label deploy-demo test-deploy test-browser test-cuda
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -50,6 +53,9 @@ demo: $(RUNTIME) ## register one real CT pair of known truth with the shipped we
 
 test: $(TOOLS) ## the whole test suite
 	$(PY) -m pytest $(ARGS)
+
+test-cuda: $(TOOLS) ## the tests of what runs on a CUDA device, for those who have one
+	$(PY) -m pytest tests/apps/test_cuda.py -m cuda $(ARGS)
 
 lint: $(TOOLS) ## ruff, as pre-commit runs it
 	$(PY) -m ruff check . $(ARGS)
@@ -86,6 +92,14 @@ deploy-demo: $(DEPLOY) ## MONAI Deploy on two pairs of DICOM studies of known tr
 
 test-deploy: $(DEPLOY) ## the tests of the MONAI Deploy application, under its SDK
 	@$(BIG_STACK); $(DEPLOY_PY) -m pytest tests/apps/deploy -m deploy $(ARGS)
+
+# Chromium is no Python package, so nothing here installs it: CHROMIUM=FILE names one, or one on PATH is taken.
+CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+
+test-browser: $(TOOLS) ## the tests that open a report in Chromium: make test-browser CHROMIUM=FILE, or one on PATH
+	@test -n "$(CHROMIUM)" || { echo "make test-browser: expected Chromium on PATH, found none; apt-get install chromium (Debian)," \
+		"dnf install chromium (Fedora), snap install chromium (Ubuntu), or CHROMIUM=FILE for a Chrome of your own." >&2; exit 1; }
+	CHROMIUM="$(CHROMIUM)" $(PY) -m pytest -m browser $(ARGS)
 
 clean: ## remove caches and the outputs of the demo and the evaluations; runs/ and .venv stay
 	rm -rf demo eval dist .pytest_cache .ruff_cache

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from monai.bundle import create_workflow
+from monai.bundle import create_workflow, run
 from oracle import QUICK
 from scripts.images.nifti import write_nifti
 
@@ -39,7 +39,8 @@ def infer(**options: object) -> Ended:
     hook, stderr = sys.excepthook, io.StringIO()
     with contextlib.redirect_stderr(stderr):
         try:
-            workflow(**options).run()
+            usual = {"config_file": str(CONFIG), "workflow_type": "infer", "logging_file": False}
+            run("inference", **{**usual, **_given(options)})
             status = 0
         except SystemExit as end:
             status = end.code
@@ -53,13 +54,12 @@ def infer(**options: object) -> Ended:
 
 def workflow(**options: object):
     """The inference workflow with some options changed."""
+    return create_workflow(config_file=str(CONFIG), workflow_type="infer", logging_file=False, **_given(options))
+
+
+def _given(options: dict) -> dict:
     given = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
-    return create_workflow(
-        config_file=str(CONFIG),
-        workflow_type="infer",
-        logging_file=False,
-        **{"bundle_root": str(BUNDLE), "device": "cpu", **given},
-    )
+    return {"bundle_root": str(BUNDLE), "device": "cpu", **given}
 
 
 def command_line(inside: bool = False, **options: object) -> Ended:

@@ -52,7 +52,16 @@ def test_one_folder_named_as_the_zoo_names_it(packed):
         assert {info.date_time for info in content.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert content.read("quiz_bundle/models/model.pt") == (BUNDLE / "models" / "model.pt").read_bytes()
     assert not [name for name in names if "__pycache__" in name or "/." in name or name.endswith((".pyc", ".part"))]
+    assert not [name for name in names if "/study/" in name]
     assert [name for name in names if name.endswith((".pt", ".ts"))] == ["quiz_bundle/models/model.pt"]
+
+
+def test_it_holds_the_pages_templates(packed):
+    folder = BUNDLE / "scripts" / "report" / "page" / "templates"
+    wanted = {f"quiz_bundle/{path.relative_to(BUNDLE)}" for path in folder.iterdir()}
+    assert {path.rsplit("/", 1)[1] for path in wanted} >= {"report.html", "index.html", "page.css", "viewer.js"}
+    with zipfile.ZipFile(packed) as content:
+        assert wanted <= set(content.namelist())
 
 
 def test_every_file_is_small_enough_for_a_pull_request(packed):
@@ -159,7 +168,7 @@ def test_the_zoos_acceptance_from_an_empty_folder(packed, tmp_path):
     found = json.loads((empty / "found.json").read_text())
     assert found["before"] == []
     assert found["missing"] == {"inference": [], "train": []}
-    assert found["from"] == str(empty / "quiz_bundle" / "scripts" / "network.py")
+    assert found["from"] == str(empty / "quiz_bundle" / "scripts" / "network" / "quiznet.py")
     assert f"quiz_bundle_v{found['version']}.zip" == packed.name
     assert found["export_differs_by"] < 1e-5
     assert {"report.json", "fixed_to_moving.tfm", "moving_on_fixed.nii.gz"} <= set(found["written"])

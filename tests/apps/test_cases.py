@@ -7,8 +7,8 @@ import logging
 import pytest
 from inference import ORACLE, contents, infer, write_scan
 from oracle import pair, use_oracle
-from scripts.apps.cases import case_name, input_error, list_cases, without_paths
-from scripts.core.errors import InputError
+from scripts.apps.cases import case_name, list_cases
+from scripts.core.errors import InputError, input_error
 from scripts.report.page.figures import Pictures
 from scripts.report.write import OUTPUT_NAMES
 
@@ -76,8 +76,8 @@ def test_a_cohort(ward, tmp_path):
     # Another option: all is redone, and what a killed process has left behind is gone.
     (out / "case_0002" / ".unfinished-x").mkdir()
     (out / "case_0002" / ".unfinished-x" / "report.html").write_text("half a page")
-    (out / ".claims" / "3").mkdir(parents=True)
-    (out / ".claims" / "3" / "run.json").write_text('{"key": "", "start_id": ""}')
+    (out / ".records").mkdir()
+    (out / ".records" / "x.json").write_text('{"run": ""}')
     other = infer(datalist=ward / "cases.json", output_dir=out, transform="translation", **ORACLE)
     assert other.status == 1
     assert [row["status"] for row in summary(out)] == ["failed", "done", "done"]
@@ -144,15 +144,52 @@ def test_anonymous_cohort(ward, tmp_path, caplog):
     assert [report["inputs"][role]["name"] for role in ("fixed", "moving")] == ["fixed", "moving"]
 
 
-def test_one_case_replaces_what_an_earlier_run_left(ward, tmp_path):
-    run = {"fixed": ward / f"{PATIENT}_plan.nii.gz", "moving": ward / f"{PATIENT}_bt.nii.gz", "output_dir": tmp_path}
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_an_earlier_result_never_stands_for_this_one(ward, tmp_path):
+    """It moves to ``previous`` before a case is computed, whatever becomes of that one; other files stay."""
+    scans = {"fixed": ward / f"{PATIENT}_plan.nii.gz", "moving": ward / f"{PATIENT}_bt.nii.gz"}
+    run = {"output_dir": tmp_path, "refine": False, **ORACLE}
     (tmp_path / "points.csv").write_text("label,x,y,z\na,8,-6,10\n")
     (tmp_path / "mine.txt").write_text("not an output")
-    assert infer(**run, queries=tmp_path / "points.csv", refine=False, **ORACLE).status == 0
-    assert (tmp_path / "queries_answered.csv").exists()
-    assert infer(**run, refine=False, **ORACLE).status == 0
-    assert {path.name for path in tmp_path.iterdir()} == WRITTEN | {"points.csv", "mine.txt"}
-    assert set(OUTPUT_NAMES) >= WRITTEN
+    kept, asked = {"points.csv", "mine.txt"}, {"queries_answered.csv", "queries_answered.mrk.json"}
+    assert infer(**scans, **run, queries=tmp_path / "points.csv").status == 0
+    assert names(tmp_path) == WRITTEN | kept | asked
+    (tmp_path / "registration.dcm").write_text("an object of the earlier run")
+    first = (tmp_path / "report.json").read_bytes()
+    assert infer(**{**scans, "moving": ward / f"{PATIENT}_cut.nii.gz"}, **run).status == 1
+    assert names(tmp_path) == kept | {"previous"}
+    assert names(tmp_path / "previous") == WRITTEN | asked | {"registration.dcm"}
+    assert (tmp_path / "previous" / "report.json").read_bytes() == first
+    assert infer(**scans, **run).status == 0
+    assert names(tmp_path) == WRITTEN | kept | {"previous"}
+    assert (tmp_path / "previous" / "report.json").read_bytes() == first
+    assert infer(**scans, **run, transform="translation").status == 0
+    assert names(tmp_path / "previous") == WRITTEN  # in the place of what it held
+    assert infer(**scans, **run, anonymous=True).status == 0
+    assert names(tmp_path) == WRITTEN | kept  # with anonymous, nothing of an earlier run stays
+    assert set(OUTPUT_NAMES) >= WRITTEN | asked
+
+
+def test_an_input_among_the_results_is_refused(ward, tmp_path):
+    """Nothing is moved; a link or another case's folder does not help."""
+    scans = {"fixed": ward / f"{PATIENT}_plan.nii.gz", "moving": ward / f"{PATIENT}_bt.nii.gz"}
+    earlier = tmp_path / "a" / "moving_on_fixed.nii.gz"
+    earlier.parent.mkdir()
+    earlier.write_bytes(scans["moving"].read_bytes())
+    (tmp_path / "link.nii.gz").symlink_to(earlier)
+    for moving in (earlier, tmp_path / "a" / ".." / "a" / earlier.name, tmp_path / "link.nii.gz"):
+        ended = infer(fixed=scans["fixed"], moving=moving, output_dir=tmp_path / "a", **ORACLE)
+        assert ended.status == 1
+        assert ended.line.startswith(f"{moving}: expected an input outside the folder of the results, found one that an")
+        assert names(earlier.parent) == {earlier.name}
+    cases = [{"name": "b", "fixed": str(scans["fixed"]), "moving": str(earlier)}]
+    cases += [{"name": "a", **{role: str(file) for role, file in scans.items()}}]
+    (tmp_path / "cases.json").write_text(json.dumps(cases))
+    assert infer(datalist=tmp_path / "cases.json", output_dir=tmp_path, refine=False, **ORACLE).status == 1
+    assert [row["status"] for row in summary(tmp_path)] == ["failed", "done"]
 
 
 # the parts
@@ -177,7 +214,12 @@ def test_listed_cases(tmp_path):
     assert list_cases(str(path), str(tmp_path / "x"))[0]["fixed"] == str(tmp_path / "x" / "a.nii")
 
 
-@pytest.mark.parametrize("names", [["a", "a"], ["../a"], ["a/b"], [""], ["."], ["case_0001", None]])
+@pytest.mark.parametrize(
+    "names", [
+        ["a", "a"], ["../a"], ["a/b"], [""], ["."], ["case_0001", None], ["summary.csv"], ["Index.html"], ["previous"],
+        [".records"], ["a" * 256], ["a\0b"], ["\udce9"],
+    ],
+)  # fmt: skip
 def test_names_must_be_folders_of_their_own(tmp_path, names):
     path = tmp_path / "list.json"
     path.write_text(json.dumps([{"fixed": "a", "moving": "b"} | ({} if n is None else {"name": n}) for n in names]))
@@ -215,14 +257,6 @@ def test_an_empty_list(tmp_path):
 def test_names_of_cases():
     assert case_name({"name": "x"}, 3) == "x"
     assert case_name({}, 3) == case_name({"name": "x"}, 3, anonymous=True) == "case_0003"
-
-
-def test_messages_without_paths():
-    inputs = {"fixed": "/w/j d/ct.nii.gz", "landmarks": ["/w/a.csv", "b.csv"], "moving": None, "output_dir": "out"}
-    told = "/w/j d/ct.nii.gz: found without a.csv and b.csv in out (ct.nii.gz), see /srv/x/y; xb.csv."
-    assert without_paths(told, inputs) == (
-        "fixed: found without landmarks and landmarks in output_dir (fixed), see ... xb.csv."
-    )
 
 
 def test_the_mistake_behind_an_error():

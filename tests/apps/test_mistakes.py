@@ -1,6 +1,8 @@
 """Every mistake a user can make: one clear line, exit status 1, nothing written."""
 
 import gzip
+import json
+import os
 
 import nibabel as nib
 import numpy as np
@@ -109,6 +111,10 @@ BAD_FILES = {
     "no landmarks": ("landmarks", "l.csv", None, "no such file"),
     "too few columns": ("landmarks", "l.csv", "label,x,y\na,1,2\n", "3 columns"),
     "all outside": ("landmarks", "l.csv", PAIRS + "a,9000,0,0,9000,0,0\nb,9100,0,0,9100,0,0\n", "all 2 outside"),
+    "semicolons": ("landmarks", "l.csv", PAIRS.replace(",", ";") + "a;1;2;3;4;5;6\n", "columns with semicolons"),
+    "tabs": ("queries", "q.csv", POINTS.replace(",", "\t"), "columns with tabs between them"),
+    "UTF-16": ("queries", "q.csv", POINTS.encode("utf-16"), "text in UTF-16"),
+    "a name of 256 bytes": ("queries", "q" * 252 + ".csv", None, "one of 256"),
     "no number": ("landmarks", "l.csv", PAIRS + "a,1,2,3,4,five,6\n", "'five'"),
     "one column short": ("landmarks", "l.csv", PAIRS + "a,1,2,3,4,5\n", "6"),
     "landmarks in a text file": ("landmarks", "l.txt", PAIRS, "'.txt'"),
@@ -129,10 +135,10 @@ BAD_FILES = {
 def test_bad_files_beside_the_images(good, tmp_path, oracle_run, mistake):
     role, name, text, found = BAD_FILES[mistake]
     if text is not None:
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     run = {"fixed": good / "fixed.nii.gz", "moving": good / "moving.nii.gz", "output_dir": tmp_path / "out"}
     ended = infer(**run, **{role: tmp_path / name}, refine=False, **ORACLE)
-    refused(ended, tmp_path / name, tmp_path / "out", found)
+    refused(ended, role if len(name) > 255 else tmp_path / name, tmp_path / "out", found)
 
 
 @pytest.mark.parametrize(
@@ -151,11 +157,30 @@ def test_bad_files_beside_the_images(good, tmp_path, oracle_run, mistake):
         ({"fixed": 2024}, "2024"),
         ({"fixed": None}, "none"),
         ({"moving": None}, "none"),
+        ({"output_dir": "o" * 256}, "one of 256"),
+        ({"weights": "w" * 256}, "one of 256"),
+        ({"queries_per_pass": 0}, "0"),
+        ({"queries_per_pass": "many"}, "'many'"),
+        ({"spacing_mm": -1}, "-1"),
+        ({"coarse_spacing_mm": "wide"}, "'wide'"),
     ],
 )
 def test_bad_options(good, tmp_path, oracle_run, options, found):
     run = {"fixed": good / "fixed.nii.gz", "moving": good / "moving.nii.gz", "output_dir": tmp_path / "out"}
-    refused(infer(**{**run, **ORACLE, **options}), next(iter(options)), tmp_path / "out", found)
+    oracle = {key: value for key, value in ORACLE.items() if "weights" not in options or key != "network"}
+    refused(infer(**{**run, **oracle, **options}), next(iter(options)), tmp_path / "out", found)
+
+
+def test_names_may_hold_any_bytes(good, tmp_path, oracle_run, no_pictures):
+    """Latin-1 letters from another system: in the inputs' names and the folder's; the report writes them out."""
+    name = os.fsdecode(b"jos\xe9.nii.gz")
+    (tmp_path / name).write_bytes((good / "fixed.nii.gz").read_bytes())
+    out = tmp_path / os.fsdecode(b"caf\xe9")
+    run = {"fixed": tmp_path / name, "moving": good / "moving.nii.gz", "output_dir": out, "refine": False, **ORACLE}
+    assert infer(**run).status == 0
+    assert json.loads((out / "report.json").read_text(encoding="utf-8"))["inputs"]["fixed"]["name"] == "josé"
+    ended = infer(**{**run, "moving": tmp_path / os.fsdecode(b"n\xe9.nii")})
+    assert ended.line.endswith("expected an image file or a DICOM folder, found no such file; check the path.")
 
 
 def test_nothing_to_do(tmp_path, oracle_run):

@@ -6,8 +6,9 @@ import pytest
 import torch
 from inference import ORACLE, workflow, write_scan
 from oracle import pair, quick, use_oracle, worst_mm
+from scripts.apps.cohort import Cohort
 from scripts.apps.postprocess import CopyVolumed, LoadCased, WriteOutputs, collate_case
-from scripts.core.errors import InputError
+from scripts.core.errors import InputError, input_error
 from scripts.registration.register import register
 from scripts.report.files import on_fixed_grid
 from scripts.report.page.figures import Pictures
@@ -82,8 +83,24 @@ def test_several_cases_do_not_overwrite_each_other(files, network, tmp_path):
     assert sorted(path.parent.name for path in tmp_path.rglob("report.json")) == ["case_0001", "first"]
 
 
-def test_writer_checks_its_options(tmp_path):
+def test_a_bad_case_travels_through_with_its_mistake(files, network, tmp_path):
+    case = {"fixed": str(files / "fixed.nii.gz"), "moving": str(files / "moving.nii.gz")}
+    made = workflow(output_dir=tmp_path, refine=False, **ORACLE)
+    made.dataset_data = [{**case, "moving": "none.nii.gz"}, {**case, "landmarks": 5}, case]
+    made.initialize()
+    made.evaluator.run()
+    assert [path.parent.name for path in tmp_path.rglob("report.json")] == ["case_0002"]
+    records = made.parser.get_parsed_content("cohort").result()
+    assert [record["status"] for record in records] == ["failed", "failed", "done"]
+    assert records[0]["message"].startswith("none.nii.gz: expected an image file or a DICOM folder, found no such file")
+    item = made.dataset[0]
+    assert isinstance(input_error(item["mistake"]), InputError) and "image" not in item
+
+
+def test_options_are_checked(tmp_path):
     with pytest.raises(InputError, match="^anonymous: expected true or false, found 'perhaps'"):
-        WriteOutputs(tmp_path, "perhaps")
+        Cohort([], tmp_path, {}, "perhaps")
     with pytest.raises(InputError, match="^output_dir: expected a path, found 2024"):
-        WriteOutputs(2024)
+        Cohort([], 2024, {})
+    with pytest.raises(InputError, match="^report_dicom: expected true or false, found 1"):
+        WriteOutputs(None, 1)

@@ -1,61 +1,63 @@
 """How a run ends: one line for what a user can mend, a traceback for the rest, and the exit statuses."""
 
+import json
 import sys
 
 import pytest
-from scripts.apps.status import finish, tell_input_errors
+from monai.bundle import run
+from scripts.apps import status
+from scripts.apps.status import finish
 from scripts.core.errors import InputError
 
 MISTAKE = InputError("/ward/jane_doe.nii.gz", "a readable image", "a damaged file (jane_doe.nii.gz)", "copy it again")
 
 
 @pytest.fixture
-def hooked(monkeypatch):
-    """A function that lets an error reach the top of a program, after the usual hook was replaced by a marker."""
+def ended(monkeypatch, capsys, tmp_path):
+    """A function that runs a small config whose second item raises an error, and returns what the program would print."""
     monkeypatch.setattr(sys, "excepthook", lambda *_: sys.stderr.write("usual traceback\n"))
 
-    def surface(error):
-        sys.excepthook(type(error), error, None)
+    def run_with(error, **options):
+        def fail():
+            raise error
 
-    return surface
+        monkeypatch.setattr(status, "fail", fail, raising=False)
+        steps = [
+            {"_target_": "scripts.apps.status.tell_input_errors", "inputs": ["fixed", "moving"]},
+            {"_target_": "scripts.apps.status.fail"},
+        ]
+        config = {"fixed": None, "moving": None, "anonymous": False, "strict": False, "run": steps}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(Exception) as caught:
+            run("run", config_file=str(tmp_path / "config.json"), meta_file={}, logging_file=False, **options)
+        sys.excepthook(caught.type, caught.value, None)
+        return capsys.readouterr().err
+
+    return run_with
 
 
-def chained(cause):
-    try:
-        try:
-            raise cause
-        except Exception as error:
-            raise RuntimeError("applying transform") from error
-    except RuntimeError as error:
-        return error
-
-
-def test_an_input_error_ends_in_its_one_line(hooked, capsys):
-    tell_input_errors()
-    hooked(chained(chained(MISTAKE)))
+def test_an_input_error_ends_in_its_one_line(ended):
     expected = "/ward/jane_doe.nii.gz: expected a readable image, found a damaged file (jane_doe.nii.gz); copy it again."
-    assert capsys.readouterr().err == expected + "\n"
+    assert ended(MISTAKE) == expected + "\n"
 
 
-def test_an_unexpected_error_keeps_its_traceback(hooked, capsys):
-    tell_input_errors()
-    hooked(chained(ZeroDivisionError("division by zero")))
-    assert capsys.readouterr().err == "usual traceback\n"
+def test_an_unexpected_error_keeps_its_traceback(ended):
+    assert ended(ZeroDivisionError("division by zero")) == "usual traceback\n"
 
 
-def test_anonymous_line(hooked, capsys):
-    tell_input_errors("True", {"fixed": "/ward/jane_doe.nii.gz", "moving": None})
-    hooked(chained(MISTAKE))
-    expected = "fixed: expected a readable image, found a damaged file (fixed); copy it again."
-    assert capsys.readouterr().err == expected + "\n"
+def test_an_anonymous_line_names_roles(ended):
+    line = ended(MISTAKE, anonymous="True", fixed="/ward/jane_doe.nii.gz")
+    assert line == "fixed: expected a readable image, found a damaged file (fixed); copy it again.\n"
+
+
+def test_an_unexpected_error_of_an_anonymous_case_is_told_by_its_type_alone(ended):
+    line = ended(PermissionError("/ward/Jane Doe/ct.nii.gz"), anonymous=True)
+    assert line == "unexpected PermissionError; run it without anonymous to see where\n"
 
 
 @pytest.mark.parametrize("option", ["anonymous", "strict"])
-def test_options_are_checked_before_anything_is_written(hooked, capsys, option):
-    with pytest.raises(InputError) as caught:
-        tell_input_errors(**{option: "perhaps"})
-    hooked(chained(caught.value))
-    assert capsys.readouterr().err.startswith(f"{option}: expected true or false, found 'perhaps'; ")
+def test_options_are_checked_before_anything_is_written(ended, option):
+    assert ended(MISTAKE, **{option: "perhaps"}).startswith(f"{option}: expected true or false, found 'perhaps'; ")
 
 
 def record(status="done", accepted=True, name="a"):

@@ -17,21 +17,24 @@ from monai.bundle import ConfigParser
 from scripts.apps import status
 from scripts.checks.demo import demo_parser
 from scripts.core.geometry import ijk_to_grid
-from scripts.images.landmarks import PAIR_COLUMNS, POINT_COLUMNS, read_datalist
+from scripts.images.landmarks import CASE_KEYS, PAIR_COLUMNS, POINT_COLUMNS, read_datalist
 from scripts.images.nifti import write_nifti
 from scripts.registration.register import load_network
 from scripts.registration.search import SearchSettings
 from scripts.report.write import OUTPUT_NAMES
 from scripts.synthetic.phantom import PelvisPhantom
 from scripts.synthetic.regimes import REGIMES
+from test_layout import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "quiz_bundle"
 README = ROOT / "README.md"
-CARD = BUNDLE / "docs" / "README.md"
-CONVENTIONS = BUNDLE / "docs" / "conventions.md"
-BENCHMARK = BUNDLE / "docs" / "benchmark.md"
-REPRODUCE = BUNDLE / "docs" / "reproduce.md"
+DOCS = BUNDLE / "docs"
+CARD, CONVENTIONS, BENCHMARK, INFERENCE, TRAINING, COHORTS, SLICER, RESEARCHER = (
+    DOCS / f"{name}.md"
+    for name in ("README", "conventions", "benchmark", "inference", "training", "cohorts", "slicer", "researcher")
+)
+MOST_WORDS = 1600  # of the README: what it is, how to try and use it, how good it is, its limits; the rest has pages
 DOCUMENTS = sorted(p for p in [*ROOT.glob("*.md"), *BUNDLE.rglob("*.md")] if ".venv" not in p.parts)
 CONTRACT_OPTIONS = {
     "fixed", "moving", "output_dir", "queries", "queries_in", "landmarks", "fixed_region", "moving_labels", "datalist",
@@ -54,13 +57,13 @@ def flat(path):
 
 def blocks(path, language):
     """Contents of a document's fenced code blocks in one language."""
-    return [textwrap.dedent(b) for b in re.findall(rf"^```{language}\n(.*?)^```", text_of(path), re.S | re.M)]
+    return [textwrap.dedent(b) for b in re.findall(rf"^ *```{language}\n(.*?)^ *```$", text_of(path), re.S | re.M)]
 
 
-def commands():
+def commands(paths=DOCUMENTS):
     """Every command of the documents as words, without its comment and its environment variables."""
     found = []
-    for path in (README, CARD, BENCHMARK, REPRODUCE):
+    for path in paths:
         for block in blocks(path, "bash"):
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
@@ -137,16 +140,17 @@ def test_make_targets_and_variables_exist():
 def test_bundle_commands_name_configs_run_ids_and_options_that_exist():
     seen = set()
     for words in commands():
-        if "monai.bundle" not in words:
+        if "monai.bundle" not in words or "run" not in words:
             continue
         at = words.index("run")
         run_id, options = words[at + 1], dict(zip(words[at + 2 :: 2], words[at + 3 :: 2], strict=True))
         files = options.pop("--config_file")
         files = re.findall(r"'([^']+)'", files) if files.startswith("[") else [files]
         parser = ConfigParser()
-        parser.read_config([ROOT / file for file in files])
+        inside = "--bundle_root" not in options  # a command for a shell that stands in the bundle's own folder
+        parser.read_config([(BUNDLE if inside else ROOT) / file for file in files])
         assert run_id in parser.config, words
-        assert (ROOT / options.pop("--bundle_root")).samefile(BUNDLE)
+        assert inside or (ROOT / options.pop("--bundle_root")).samefile(BUNDLE)
         for option in options:
             assert option.startswith("--") and option[2:] in parser.config, option
         seen.add(run_id)
@@ -157,7 +161,7 @@ def test_bundle_commands_name_configs_run_ids_and_options_that_exist():
 
 
 def test_the_figure_is_made_by_the_demo():
-    (words,) = [words for words in commands() if "scripts.checks.demo" in words]
+    (words,) = [words for words in commands([CARD]) if "scripts.checks.demo" in words]
     given = demo_parser().parse_args(words[words.index("scripts.checks.demo") + 1 :])
     assert given.phantom  # nobody's CT is shown
     assert ROOT / given.figure == BUNDLE / "docs" / "figures" / "demo.png"
@@ -165,12 +169,12 @@ def test_the_figure_is_made_by_the_demo():
 
 def test_other_commands_name_files_that_exist():
     for words in commands():
-        if "-r" in words:
+        if "-r" in words and any(word.endswith("pip") for word in words):
             assert (ROOT / words[words.index("-r") + 1]).is_file(), words
 
 
 def test_options_of_inference_are_all_described():
-    rows = [row[0] for row in tables(README)]
+    rows = [row[0] for row in tables(INFERENCE)]
     first, last = rows.index("option"), rows.index("file in `output_dir`")
     described = {name for cell in rows[first + 1 : last] for name in re.findall(r"`(\w+)`", cell)}
     config = json.loads(text_of(BUNDLE / "configs" / "inference.json"))
@@ -180,25 +184,34 @@ def test_options_of_inference_are_all_described():
 
 def test_options_of_training_exist():
     config = json.loads(text_of(BUNDLE / "configs" / "train.json"))
-    section = text_of(README).split("\n## Train\n")[1].split("\n## ")[0]
+    section = text_of(TRAINING).split("\n## On your own data\n")[1].split("\n## ")[0]
     named = [option for code in re.findall(r"`(--[^`]+)`", section) for option in re.findall(r"--(\w+)", code)]
     assert {"datalist", "volumes", "learning_rate"} <= set(named) <= set(config)
 
 
 def test_output_files_are_all_described():
-    rows = [row[0] for row in tables(README)]
+    rows = [row[0] for row in tables(INFERENCE)]
     first, last = rows.index("file in `output_dir`"), rows.index("exit status")
     cells = [re.findall(r"`([^`]+)`", cell) for cell in rows[first + 1 : last]]
     # a second name in a cell is another ending of the first one
     names = {name if not name.startswith(".") else cell[0].partition(".")[0] + name for cell in cells for name in cell}
     assert names == set(OUTPUT_NAMES)
+    shown = [row[0] for row in tables(README)]
+    shown = re.findall(r"`([^`]+)`", " ".join(shown[shown.index("file") + 1 : shown.index("pairs")]))
+    assert set(shown) < names and {"report.html", "registration.dcm", "fixed_to_moving.tfm"} < set(shown)
+
+
+def test_the_readme_is_short_and_leads_to_every_page():
+    assert len(text_of(README).split()) <= MOST_WORDS
+    linked = set(re.findall(r"\]\(quiz_bundle/docs/([\w.-]+\.md)", text_of(README)))
+    assert linked == {path.name for path in DOCS.glob("*.md")}
 
 
 def test_columns_and_exit_statuses_are_the_codes():
-    for path in (README, CONVENTIONS):
+    for path in (INFERENCE, CONVENTIONS):
         assert f"`{','.join(POINT_COLUMNS)}`" in text_of(path)
         assert f"`{','.join(PAIR_COLUMNS)}`" in text_of(path)
-    rows = [row[0] for row in tables(README)]
+    rows = [row[0] for row in tables(INFERENCE)]
     first = rows.index("exit status")
     assert rows[first + 1 : first + 4] == ["0", str(status.FAILED), str(status.NOT_ACCEPTED)]
 
@@ -234,7 +247,9 @@ def test_the_numbers_of_the_readme_are_those_of_the_results():
 
 
 def test_datalists_are_as_the_reader_wants_them(tmp_path):
-    (block,) = blocks(README, "json")
+    sentence = re.search(r"besides `fixed` and `moving` a case may have (.*?);", flat(COHORTS)).group(1)
+    assert {"fixed", "moving", *re.findall(r"`(\w+)`", sentence)} == {*CASE_KEYS} - {"patient"}  # which is for research
+    (block,) = blocks(COHORTS, "json")
     (tmp_path / "cases.json").write_text(block)
     cases = read_datalist(tmp_path / "cases.json")["test"]
     assert cases[0] == {
@@ -263,11 +278,13 @@ def demo_folder(tmp_path, monkeypatch):
 
 def test_python_of_the_readme_runs(demo_folder):
     said: dict = {}
-    snippets = blocks(README, "python")
-    assert len(snippets) == 2
-    for snippet in snippets:
-        exec(compile(snippet, "README.md", "exec"), said)  # noqa: S102
+    snippets = [(path, blocks(path, "python")) for path in (README, RESEARCHER, SLICER)]
+    assert [len(found) for _, found in snippets] == [1, 1, 1]
+    assert blocks(INFERENCE, "python") == snippets[0][1]  # the same, told once more where everything is told
+    for path, (snippet,) in snippets:
+        exec(compile(snippet, path.name, "exec"), said)  # noqa: S102
     result = said["result"]
+    assert torch.equal(said["matrix"], result.fixed_to_moving.matrix) and said["inlier"].shape == (len(result.matches),)
     shift = result.fixed_to_moving.displacement_mm(result.matches.fixed_mm.mean(0))
     assert torch.allclose(shift, torch.tensor([100.0, -50.0, 30.0], dtype=torch.float64), atol=1.0)
     assert result.matches.fixed_mm.shape == result.matches.moving_mm.shape == (len(result.matches), 3)
@@ -307,7 +324,23 @@ def test_defaults_of_training_are_the_papers():
     config = json.loads(text_of(BUNDLE / "configs" / "train.json"))
     assert (config["learning_rate"], config["batch_size"]) == (1e-4, 2)
     assert config["max_epochs"] * config["epoch_length"] == 2000
-    assert "(learning rate 1e-4, batches of 2, 2,000 iterations)" in flat(README)
+    assert "(learning rate 1e-4, batches of 2, 2,000 iterations)" in flat(TRAINING)
+
+
+def test_the_tree_of_packages_is_the_codes():
+    """Every folder below scripts is drawn, each under its parent, and the packages in the order in which they import."""
+    (tree,) = [block for block in blocks(CONVENTIONS, "") if block.startswith("scripts/")]
+    drawn, package = [], ""
+    for line in tree.splitlines()[1:]:
+        names = re.findall(r"([a-z]+)/(?=[ ,]|$)", line)
+        if not line.startswith("    "):
+            package, names = names[0], names[:1]
+            drawn.append(package)
+        else:
+            drawn += [f"{package}/{name}" for name in names]
+    there = {str(path.parent.relative_to(BUNDLE / "scripts")) for path in (BUNDLE / "scripts").glob("*/**/__init__.py")}
+    assert {name for name in there if name.count("/") < 2} == set(drawn)
+    assert [name for name in drawn if "/" not in name] == list(PACKAGES)
 
 
 def test_half_voxels_are_the_codes():

@@ -102,3 +102,19 @@ def test_a_run_logs_no_option(tmp_path):
     assert done.returncode == 0, done.stderr
     assert re.search(r"^\d\d:\d\d:\d\d INFO said: hello$", done.stdout, re.MULTILINE)
     assert "secret_name" not in done.stdout + done.stderr
+
+
+def test_engines_are_silent_and_every_line_has_one_format(tmp_path):
+    """A cohort's engines would break its progress bar with four lines a case; StatsHandler has a format of its own."""
+    config = tmp_path / "said.json"
+    engine = "logging.getLogger('ignite.engine.engine.SupervisedEvaluator')"
+    lines = [f"${engine}.info('Engine run resuming')", f"${engine}.error('terminating')"]
+    lines += [f"$logging.getLogger('{name}').info('told')" for name in ("scripts.checks.evaluation", "monai.apps")]
+    lines.append("$monai.handlers.StatsHandler(name='training').logger.info('told')")
+    config.write_text(json.dumps({"imports": ["$import logging, monai"], "inference": lines}))
+    command = [sys.executable, "-m", "monai.bundle", "run", "inference", "--config_file", str(config)]
+    command += ["--logging_file", str(BUNDLE / "configs" / "logging.conf")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "resuming" not in done.stdout and "terminating" not in done.stdout + done.stderr
+    told = re.findall(r"^\d\d:\d\d:\d\d INFO ([\w.]+): told$", done.stdout, re.MULTILINE)
+    assert told == ["scripts.checks.evaluation", "monai.apps", "training"] and done.stdout.count("told") == 3

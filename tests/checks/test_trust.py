@@ -9,7 +9,7 @@ from scripts.core.proportions import share
 from scripts.core.rigid import RigidTransform
 from scripts.study.benchmark.reversibility import reversibility
 from scripts.study.benchmark.rows import COLUMNS
-from scripts.study.benchmark.table import reversibility_table, trust_table
+from scripts.study.benchmark.table import reversibility_table, trust_lines, trust_table
 
 
 def row(tre, accepted, expected, low, high, **more):
@@ -86,3 +86,16 @@ def test_both_directions_are_compared_at_the_body():
     assert "| R1 | 3 | 1.00 | 2.80 | 0.00 | 1.80 | 0.333" in reversibility_table(rows)
     assert reversibility(rows[:4]) is None and reversibility_table(rows[:4]) == ""
     assert torch.equal(still.matrix, torch.eye(4, dtype=torch.float64))
+
+
+def test_a_bare_verdict_is_judged_by_itself():
+    """Two of three wrong results refused, one of two right ones: (2/3 + 1/2) / 2."""
+    rows = [
+        dict.fromkeys(COLUMNS, "")
+        | {"regime": "H1", "method": "regix", "best_rigid_mm": "4", "tre_mean_mm": tre, "accepted": said}
+        for tre, said in (("50", "0"), ("60", "0"), ("70", "1"), ("4.5", "1"), ("4.5", "0"))
+    ]
+    found = trust(rows)
+    assert found.auroc == pytest.approx(7 / 12)
+    assert (found.wrong_accepted, found.right_refused, found.covered) == ((1, 2), (1, 2), (0, 0))
+    assert trust_lines(rows) == [] and trust_lines(rows, "regix")[0][0] == "H1"

@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 from scripts.core.errors import InputError
-from scripts.core.options import as_bool, as_choice, as_device, as_integer, as_path, as_seed
+from scripts.core.options import (
+    as_bool,
+    as_choice,
+    as_device,
+    as_integer,
+    as_path,
+    as_seed,
+    check_numbers,
+    printable,
+)  # fmt: skip
 from scripts.registration.register import Options
 
 
@@ -69,3 +78,27 @@ def test_options_are_checked_when_made():
     for wrong in ({"transform": "affine"}, {"refine": "maybe"}, {"amp": 1}, {"seed": "x"}):
         with pytest.raises(InputError, match=f"^{next(iter(wrong))}: "):
             Options(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        ("counts", 0, "a whole number from 1"),
+        ("counts", "many", "a whole number"),
+        ("positive", "fast", "a number above 0"),
+        ("positive", 0.0, "a number above 0"),
+        ("not_negative", -0.5, "a number of 0 or more"),
+        ("not_negative", float("nan"), "a number of 0 or more"),
+        ("fractions", 1.5, "a number from 0 to 1"),
+        ("fractions", True, "a number of 0 or more"),
+    ],
+)
+def test_numbers_are_checked_by_name(kind, value, expected):
+    check_numbers({"a": 1}, {"b": "1e-3"}, {"c": 0}, {"d": 1.0})
+    with pytest.raises(InputError) as caught:
+        check_numbers(**{kind: {"learning_rate": value}})
+    assert str(caught.value) == f"learning_rate: expected {expected}, found {value!r}; change --learning_rate."
+
+
+def test_names_of_bytes_can_be_stored():
+    assert printable("josé \udce9") == "josé \\udce9"

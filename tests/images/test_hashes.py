@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 import SimpleITK
-from scripts.apps.cases import _fingerprint
+from scripts.apps.cases import fingerprint
 from scripts.images.hashes import content_sha256, image_sha256
 from scripts.images.headers import data_files
 from scripts.images.volumes import load_volume
@@ -23,10 +23,10 @@ def test_voxels_beside_a_header_count(tmp_path, ending):
     assert data_files(path) == [raw]
     before = load_volume(path).meta["sha256"]
     assert before == content_sha256(path) == sha256(*(sha256(f.read_bytes()).encode() for f in (path, raw)))
-    case = _fingerprint({"moving": str(path)}, {})
+    case = fingerprint({"moving": str(path)}, {})
     raw.write_bytes(raw.read_bytes()[:-2] + b"\x07\x00")
     assert load_volume(path).meta["sha256"] != before
-    assert _fingerprint({"moving": str(path)}, {}) != case
+    assert fingerprint({"moving": str(path)}, {}) != case
     raw.unlink()
     assert image_sha256(path) == sha256(path.read_bytes())  # loading says that it is missing
 
@@ -57,8 +57,8 @@ def test_the_data_files_of_a_header(tmp_path, name, header, found):
 def test_folders_of_scans_count_and_others_are_not_read(tmp_path):
     """A wrong --landmarks may be a whole disk."""
     (tmp_path / "1.dcm").write_bytes(b"one")
-    before = {role: _fingerprint({role: str(tmp_path)}, {}) for role in ("fixed", "landmarks", "queries", "moving_labels")}
+    before = {role: fingerprint({role: str(tmp_path)}, {}) for role in ("fixed", "landmarks", "queries", "moving_labels")}
     (tmp_path / "2.dcm").write_bytes(b"two")
-    after = {role: _fingerprint({role: str(tmp_path)}, {}) for role in before}
+    after = {role: fingerprint({role: str(tmp_path)}, {}) for role in before}
     assert [role for role in before if before[role] != after[role]] == ["fixed"]
     assert content_sha256(tmp_path, folders=False) == content_sha256(tmp_path / "none") == ""

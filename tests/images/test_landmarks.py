@@ -128,7 +128,7 @@ def test_quiz_columns_are_z_y_x_voxels_of_each_image(tmp_path):
 def test_landmarks_of_a_case_mean_the_voxels_of_the_file(tmp_path):
     """Reordering the axes in memory must not move the points of a voxel-index file."""
     for name, affine in (("fixed", FIXED), ("moving", MOVING)):
-        nib.Nifti1Image(np.random.default_rng(0).random((8, 8, 8), "float32"), affine.numpy()).to_filename(
+        nib.Nifti1Image(np.random.default_rng(0).random((64, 64, 32), "float32"), affine.numpy()).to_filename(
             tmp_path / f"{name}.nii"
         )
     np.save(tmp_path / "k.npy", QUIZ)
@@ -227,3 +227,14 @@ def test_bad_datalists_are_refused(tmp_path, content, found):
 
 def test_paired_landmarks_know_their_number():
     assert len(PairedLandmarks(LABELS, torch.tensor(RAS), torch.tensor(RAS))) == 2
+
+
+@pytest.mark.parametrize(("key", "near"), [("landmark", "landmarks"), ("fixed_serie", "fixed_series"), ("Name", "name")])
+@pytest.mark.parametrize("section", ["test", "training"])
+def test_a_key_that_no_case_has(tmp_path, key, near, section):
+    case = {"fixed": "a.nii", "moving": "b.nii"}
+    (tmp_path / "list.json").write_text(json.dumps({section: [case, case | {key: "x"}]}))
+    with pytest.raises(InputError) as caught:
+        read_datalist(tmp_path / "list.json", keep_bad=True)
+    told = f'{tmp_path}/list.json: expected keys of a case in {section}[1], found "{key}"; did you mean "{near}"? Known are'
+    assert str(caught.value).startswith(told)

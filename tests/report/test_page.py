@@ -25,6 +25,7 @@ from scripts.report.page.closeups import far_apart, places_of
 from scripts.report.page.cuts import PLANES, cut_points, look, start_affine
 from scripts.report.page.figures import Pictures, draw_pictures
 from scripts.report.page.match_map import error_colours
+from scripts.report.page.pictures import Picture
 from scripts.report.quality import quality_record
 from scripts.report.write import report_record
 
@@ -72,6 +73,23 @@ def test_page_fetches_nothing_and_describes_every_image(page):
     assert all(len(image["alt"]) > 40 for image in images)
     assert ("html", {"lang": "en"}) in tags
     assert "Not a medical device" in page
+
+
+def test_names_and_texts_from_outside_stay_text(registration):
+    """Every place of the page that shows a file's, a header's or a user's words, with words that would be HTML."""
+    record, bad = report_record(registration), "<img src=x onerror='a()'>\"&"
+    record["inputs"]["fixed"] |= {"name": bad, "orientation": bad, "sha256": bad, "series": {"description": bad}}
+    record |= {"reasons": [bad], "device": bad, "weights_sha256": bad, "same_patient": False, "accepted": False}
+    record |= {"seconds": {bad: 1.0}, "versions": {bad: bad}, "options": {bad: bad}}
+    record["dicom"] = {"files": [bad], "reason": bad}
+    record["landmarks"] = {"errors": [{"label": bad, "tre_mm": 1.0}], "outside": [bad], "tre_mean_mm": 1.0}
+    registration.answers.labels[0] = bad
+    picture = Picture("before", bad, bad, b"", 1, 1)
+    shown = render_page(record, Pictures([picture], False), registration.answers)
+    tags = Tags(shown).tags
+    images = [attributes for tag, attributes in tags if tag == "img"]
+    assert len(images) == 1 and images[0]["alt"] == bad and not {"onerror"} & {key for _, found in tags for key in found}
+    assert shown.count("&lt;img src=x onerror=&#39;a()&#39;&gt;&#34;&amp;") == 21  # 19 in words, and a caption and an alt
 
 
 def test_sections_come_in_the_order_of_a_physicists_report(page):
@@ -183,7 +201,7 @@ def test_each_reason_for_refusal_comes_first_and_with_advice(registration):
 
 def test_reasons_of_the_verdict_have_advice_of_their_own():
     hopeless = Evidence(**{field.name: int(field.name == "peak_ratio") for field in fields(Evidence)})
-    reasons = [*assess(hopeless).reasons, *no_fit(17).reasons]
+    reasons = [*assess(hopeless).reasons, *no_fit(17).reasons, "The moving scan's values are no HU: all are positive."]
     given = [advice_on(reason) for reason in reasons]
     assert OTHERWISE not in given and len(set(given)) == len(reasons) == len(ADVICE)
 

@@ -16,6 +16,7 @@ from scripts.core.geometry import as_affine, mm_to_ijk, ras_to_lps
 from scripts.core.rigid import RigidTransform
 from scripts.images.landmarks import read_points
 from scripts.images.volumes import make_volume
+from scripts.report import write as report_module
 from scripts.report.files import on_fixed_grid, transform_text
 from scripts.report.write import (
     ANSWER_COLUMNS,
@@ -25,7 +26,6 @@ from scripts.report.write import (
     report_record,
     write_outputs,
 )
-from scripts.report import write as report_module
 
 
 @pytest.fixture
@@ -224,7 +224,8 @@ def test_landmarks_go_into_record_and_page(registration, no_pictures, tmp_path):
 
 def test_a_refused_result_is_written_with_its_transform(registration, no_pictures, tmp_path):
     files = write_outputs(refused(registration, keep_fit=True), tmp_path)
-    assert set(files) == set(OUTPUT_NAMES) - {"registration.dcm", "report.dcm"}  # the scans are no DICOM
+    # the scans are no DICOM, and nothing was to be carried
+    assert set(files) == set(OUTPUT_NAMES) - {"registration.dcm", "report.dcm", "structures.dcm", "dose.dcm"}
     record = json.loads(files["report.json"].read_text())
     assert record["accepted"] is False and record["expected_tre_mm"] is None
     page = files["report.html"].read_text()

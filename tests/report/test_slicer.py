@@ -19,8 +19,8 @@ from scripts.images.dicom.series import Series
 from scripts.images.landmarks import SCHEMA, read_points
 from scripts.images.volumes import make_volume
 from scripts.registration.result import Answers, Matches, Registration, Verdict
-from scripts.report.page.pictures import Pictures
 from scripts.report import write as report_module
+from scripts.report.page.pictures import Pictures
 from scripts.report.write import write_outputs
 
 MARKUPS = json.loads((Path(__file__).parents[1] / "schema" / "markups.json").read_text())

@@ -3,7 +3,9 @@
 import base64
 import gzip
 import hashlib
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from pypdf import PdfReader
 from results import PATIENT, make_registration, refused
 from scripts.core.geometry import as_affine, inside
 from scripts.core.rigid import RigidTransform
@@ -19,11 +22,13 @@ from scripts.images.landmarks import PairedLandmarks
 from scripts.report.page import render_page
 from scripts.report.page import viewer as viewer_module
 from scripts.report.page.cuts import WINDOW_HU, look
-from scripts.report.page.figures import Pictures
+from scripts.report.page.figures import Pictures, draw_pictures
 from scripts.report.page.viewer import make_viewer, marked_points, niivue, viewing_grid
 from scripts.report.write import report_record
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+INSIST = bool(os.environ.get("CHROMIUM"))  # as `make test-browser` sets it: then nothing below is skipped
+CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 @pytest.fixture
@@ -141,20 +146,40 @@ def test_the_pinned_package_carries_niivue():
     assert module.startswith("var ") and "Niivue" in module[-600:] and "Redistribution" in found[1]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the page with")
-def test_a_browser_starts_the_viewer_from_the_file_alone(registration, tmp_path):
-    niivue.cache_clear()
-    if niivue() is None:
-        pytest.skip("ipyniivue is not installed (requirements-viewer.txt)")
-    (tmp_path / "report.html").write_text(page_of(registration), encoding="utf-8")
+def browse(page, tmp_path, *options):
+    """Open a page in a browser without a window, under a profile of its own, and hand back what it says."""
+    file = tmp_path / "report.html"
+    file.write_text(page, encoding="utf-8")
     command = [
         CHROMIUM, "--headless", "--no-sandbox", "--no-first-run", "--disable-background-networking", "--disable-sync",
         "--disable-component-update", f"--user-data-dir={tmp_path / 'profile'}", "--use-angle=swiftshader",
-        "--enable-unsafe-swiftshader", "--window-size=1200,3000", "--virtual-time-budget=600000", "--dump-dom",
-        (tmp_path / "report.html").as_uri(),
+        "--enable-unsafe-swiftshader", "--window-size=1200,3000", "--virtual-time-budget=600000", *options, file.as_uri(),
     ]  # fmt: skip
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     except subprocess.TimeoutExpired:
+        if INSIST:
+            raise
         pytest.skip("the browser did not come to an end on this machine")
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: see make test-browser")
+def test_a_browser_starts_the_viewer_from_the_file_alone(registration, tmp_path):
+    niivue.cache_clear()
+    if niivue() is None and not INSIST:
+        pytest.skip("ipyniivue is not installed (requirements-viewer.txt)")
+    done = browse(page_of(registration), tmp_path, "--dump-dom")
     assert re.search(r'id="viewer-status" hidden=""', done.stdout), done.stdout[-2000:] + done.stderr[-2000:]
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: see make test-browser")
+def test_a_browser_prints_the_report_on_a_few_sheets_of_a4(registration, tmp_path):
+    page = render_page(report_record(registration), draw_pictures(registration), registration.answers)
+    browse(page, tmp_path, f"--print-to-pdf={tmp_path / 'report.pdf'}", "--no-pdf-header-footer")
+    sheets = PdfReader(io.BytesIO((tmp_path / "report.pdf").read_bytes())).pages
+    assert 3 <= len(sheets) <= 6
+    assert all(np.allclose([float(side) for side in sheet.mediabox[2:]], [595, 842], atol=2) for sheet in sheets)
+    words = [sheet.extract_text() for sheet in sheets]
+    assert "Accepted" in words[0] and any("Signature" in text for text in words)

@@ -45,7 +45,7 @@ def test_methods_that_are_not_trained_say_how(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["voxelmorph", "transmorph", "transmorph_smooth"])
 def test_training_writes_weights_and_a_curve(tmp_path, name):
     given = {"datalist": datalist(tmp_path), "output_dir": str(tmp_path / "out"), "batch_size": 1, "max_epochs": 2}
-    overlays = [f"baselines/{part}" for part in ("deformable", *name.split("_"))]
+    overlays = [f"study/baselines/{part}" for part in ("deformable", *name.split("_"))]
     run("training", *overlays, grid_shape=[24, 24, 24], **given)
     header, *rows = (tmp_path / "out" / "curve.csv").read_text().splitlines()
     assert header.startswith("epoch,iterations,seconds,train_loss,validation_tre_mm,tre_from_centres_mm,tre_from_near_mm")

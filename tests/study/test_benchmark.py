@@ -87,7 +87,7 @@ def test_other_cases_are_not_mixed_in(ct_file, tmp_path, monkeypatch):
     options = {"volumes": str(ct_file), "cases": 1, "output_dir": str(tmp_path / "out"), "threads": 1}
     run_benchmark(methods="centres", **options)
     draw = plan.draw_case
-    monkeypatch.setattr(plan, "draw_case", lambda volume, regime, seed, other: draw(volume, regime, seed + 100))
+    monkeypatch.setattr(plan, "draw_case", lambda volume, regime, seed, *rest: draw(volume, regime, seed + 100))
     with pytest.raises(InputError, match="same cases"):
         run_benchmark(methods=["centres", "identity"], **options)
 
@@ -140,6 +140,7 @@ def test_quiz_variants_and_stale_weights(ct_file, tmp_path, monkeypatch):
     monkeypatch.setattr(quiz, "search", search)
     monkeypatch.setattr(quiz, "conclude", conclude)
     monkeypatch.setattr(quiz.QuizMethods, "_look", look)
+    monkeypatch.setattr(quiz, "_without_network", lambda case, options: quiz.Answer(peers.PeerResult(None, 0.1, "off"), 0.1))
     options = {"cases": 1, "seed": 4, "output_dir": str(tmp_path / "out"), "threads": 1}
     first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     run_benchmark(str(ct_file), methods=[*QUIZ, "centres"], network=first, **options)
@@ -150,6 +151,7 @@ def test_quiz_variants_and_stale_weights(ct_file, tmp_path, monkeypatch):
     assert says == ["0", "12.5", "2", "", "too few matches"]
     assert rows["quiz_matcher"]["tre_mean_mm"] == "inf" and rows["quiz_matcher"]["note"] == "the matches fix no map"
     assert rows["quiz_matcher"]["accepted"] == "" == rows["centres"]["accepted"]
+    assert rows["quiz_network_off"]["note"] == "off" and rows["quiz_network_off"]["weights"] == ""
     shift = map_of(rows["centres"])
     torch.testing.assert_close(map_of(rows["quiz_reversed"]).matrix, shift.matrix, rtol=0, atol=1e-4)  # turned back
     assert (
@@ -159,7 +161,7 @@ def test_quiz_variants_and_stale_weights(ct_file, tmp_path, monkeypatch):
     assert len(asked) == 4
     run_benchmark(str(ct_file), methods="quiz", network=second, **options)
     assert len(asked) == 5
-    assert [r["method"] for r in read(tmp_path / "out" / "cases.csv")] == ["centres", "quiz"]
+    assert [r["method"] for r in read(tmp_path / "out" / "cases.csv")] == ["quiz_network_off", "centres", "quiz"]
 
 
 def test_matcher_alone_is_least_squares():
@@ -238,7 +240,7 @@ def test_phantoms_are_long_where_the_scan_lies_anywhere(monkeypatch):
     maker = plan.Maker()
     (source,) = phantom_sources(1)
     for regime in ("R1", "R1", "R3"):
-        assert maker.make(Planned(source, regime, 7, 0, source)) == ("volume", regime, 7, None)
+        assert maker.make(Planned(source, regime, 7, 0, source)) == ("volume", regime, 7, None, None)
     assert asked == [(1000, 360.0), (1000, 900.0)]
 
 

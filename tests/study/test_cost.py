@@ -99,6 +99,6 @@ def test_configs_name_what_there_is(overlay):
     assert set(parser.get("regimes")) <= set(REGIMES)
     if overlay is None:
         assert parser.get("methods") == [*PEERS, *QUIZ]
-    called = parser.get("run")[1]
-    assert called["_target_"] == f"scripts.study.benchmark.{'measure_cost' if overlay == 'cost' else 'run_benchmark'}"
+    target = f"scripts.study.benchmark.{'measure_cost' if overlay == 'study/cost' else 'run_benchmark'}"
+    called = next(item for item in parser.get("run") if isinstance(item, dict) and item["_target_"] == target)
     assert all(value[1:] in parser.config for value in called.values() if value.startswith("@"))

@@ -14,6 +14,7 @@ from scripts.core.records import write_rows
 from scripts.core.rigid import RigidTransform
 from scripts.images.volumes import load_volume
 from scripts.study.benchmark import methods
+from scripts.study.benchmark import rows as benchmark_rows
 from scripts.study.benchmark.methods import Methods, check_methods
 from scripts.study.paper import collect, results, run_tables, write_results
 from scripts.study.paper.maps import kept_map, map_file, read_map, save_map
@@ -22,6 +23,7 @@ from scripts.study.paper.pairs import held_out_pairs
 from scripts.study.paper.published import BRACHYTHERAPY, CONE_BEAM
 from scripts.study.paper.rows import COLUMNS, read_landmark_rows, read_results
 from scripts.study.paper.statistics import common, spread, summarise
+from scripts.study.paper.summary import summary
 from scripts.study.peers import PeerResult
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -243,6 +245,28 @@ def test_page_of_results_from_hand_made_tables(tmp_path):
     assert "Measured on: a machine; threads of a method: 1; seed 0." in text
 
 
+def test_summary_counts_what_the_tables_hold():
+    """Two regimes and three methods by hand: 10 pairs, 9 found, 8 accepted; the better of two others is named."""
+    row = {"regime": "R1", "n": "10", "median_ratio": "1.5", "median_cpu_seconds": "2.06", "accepted": ""}
+    benchmark = [
+        row | {"method": "quiz", "success10": "0.9", "accepted": "0.8", "median_ratio": "1.0015"},
+        row | {"method": "elastix", "success10": "0.5", "low": "0.24"},
+        row | {"method": "ants_grid", "success10": "0.7", "low": "0.40", "median_cpu_seconds": "12.34"},
+        row | {"method": "greedy", "n": "1", "success10": "1", "low": "0.21"},  # one pair says less than seven of ten
+        row | {"method": "quiz_network_off", "n": "5", "success10": "0.8", "low": "0.4", "median_cpu_seconds": "4.2"},
+        row | {"regime": "real: a_lung", "method": "quiz", "median_tre_mm": "5.25", "median_best_rigid_mm": "3.5"},
+    ]
+    hard = {"regime": "all H", "accepted": "0.7 (0.6-0.8; 7 of 10)", "wrong_accepted": "0 (0-1; 0 of 7)"}
+    trust = [hard | {"right_refused": "0.1 (0-1; 1 of 8)"}, {"regime": "unrelated", "accepted": "0.0 (0-0.1; 0 of 60)"}]
+    cases = [a_row("quiz", "p091_bt1", 2.5, "1"), a_row("quiz", "p092_bt1", 3.5, "1")]
+    text = "\n".join(summary(cases, benchmark, trust, []))
+    assert "160 mm of anatomy | 9 of 10 | 1.002 | 2.1 | 8 of 10 | `ants_grid` 7 of 10 | 1.500 | 12.3 |" in text
+    assert "| R1 | 9 of 10 | 1.002 | 2.1 | 4 of 5 | 1.500 | 4.2 | 1 of 1 | 1.500 | 2.1 |" in text
+    assert "7 of 10 accepted, of these 0 of 7 over 10 mm off" in text and "0 of 60 accepted" in text
+    assert "(`a_lung`): 5.2 mm, best rigid map 3.5 mm" in text and "| QUIZ as shipped | 3.0 (2) |" in text
+    assert "Training as in the paper" not in text and summary([], [], [], []) == []
+
+
 def test_collected_tables(tmp_path, bent):
     """Rows lose their maps; of a network's training curve the best and the last epoch remain."""
     datalists = {"phantom": tiny.datalist(tmp_path)}
@@ -263,6 +287,24 @@ def test_collected_tables(tmp_path, bent):
     (training,) = read(files[1])
     names = ("network", "epochs", "iterations", "hours", "best", "best_epoch", "last")
     assert [training[name] for name in names] == ["voxelmorph", "3", "300", "1.5", "20", "2", "25"]
+
+
+def test_lines_of_another_run_stay(tmp_path):
+    """A run of one more method adds its line to its regime's; a line measured again takes the place of the earlier one."""
+
+    def a_row(regime, method, tre):
+        known = {"volume": "ct", "regime": regime, "seed": "0", "method": method, "success10": "1", "best_rigid_mm": "4"}
+        return dict.fromkeys(benchmark_rows.COLUMNS, "") | known | {"tre_mean_mm": tre, "threads": "1"}
+
+    first = [a_row("R1", "centres", "30"), a_row("R1", "quiz", "4"), a_row("R2", "quiz", "5")]
+    second = [a_row("R1", "greedy", "6"), a_row("R2", "quiz", "7")]
+    for number, rows in enumerate((first, second)):
+        write_rows(tmp_path / f"run{number}" / "cases.csv", rows, benchmark_rows.COLUMNS)
+        collect(str(tmp_path / "results"), str(tmp_path / "none"), str(tmp_path / f"run{number}"))
+    lines = [
+        (line["regime"], line["method"], line["median_tre_mm"]) for line in read(tmp_path / "results" / "benchmark.csv")
+    ]
+    assert lines == [("R1", "centres", "30"), ("R1", "quiz", "4"), ("R1", "greedy", "6"), ("R2", "quiz", "7")]
 
 
 def test_committed_page_is_what_its_tables_say():

@@ -1,6 +1,7 @@
 """The peers: each moves points the right way, whichever image it is told to move."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,16 @@ from scripts.core.geometry import centre_mm, corners_mm, grid_affine, ijk_to_mm,
 from scripts.core.rigid import RigidTransform, angle_deg, rotation_matrix
 from scripts.images.volumes import make_volume, resample
 from scripts.study import peers
-from scripts.study.peers import PEERS, ants, base, elastix, simple, simple_itk
+from scripts.study.peers import PEERS, ants, base, elastix, greedy, plastimatch, regix, simple, simple_itk
 
-PACKAGES = {"elastix": elastix.elastix_package, "ants": ants.ants_package, "sitk": simple_itk.sitk_package}
+PACKAGES = {
+    "elastix": elastix.elastix_package,
+    "ants": ants.ants_package,
+    "sitk": simple_itk.sitk_package,
+    "greedy": greedy.greedy_package,
+    "plastimatch": plastimatch.plastimatch_package,
+    "regix": regix.regix_package,
+}
 NO_FINDERS = ("identity", "centres", "mass", "ants_translation")
 FINDERS = [name for name in PEERS if name not in (*NO_FINDERS, "elastix_gravity_large_fixed", "elastix_top_large_fixed")]
 
@@ -81,7 +89,7 @@ def test_peers_find_a_known_transform(known_pair, method):
     assert_close(result.fixed_to_moving, truth, millimetres=1.5, degrees=1.0)
 
 
-@pytest.mark.parametrize("method", ["elastix", "ants_rigid", "sitk_moments"])
+@pytest.mark.parametrize("method", ["elastix", "ants_rigid", "sitk_moments", "greedy", "plastimatch", "regix"])
 def test_peers_go_both_ways(known_pair, method):
     ready(method)
     fixed, moving, truth = known_pair
@@ -202,7 +210,89 @@ def test_mutual_information_is_largest_where_images_fit(known_pair):
     assert right > 1.3 * base.mutual_information(coarse, fixed, off @ truth.inverse())
 
 
-@pytest.mark.parametrize(("method", "module"), [("elastix", "itk"), ("ants_rigid", "ants"), ("sitk_moments", "SimpleITK")])
+def test_greedy_draws_the_same_starts_for_the_same_seed(known_pair):
+    ready("greedy")
+    fixed, moving, _ = known_pair
+    pair = base.from_air(moving), base.from_air(fixed)
+    first, again, other = (greedy.run_greedy(*pair, seed, 1).matrix for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_a_matrix_of_few_digits_becomes_a_rigid_map():
+    truth = RigidTransform.about([20.0, -10.0, 30.0], [5.0, 6.0, -7.0], [100.0, 0.0, 0.0])
+    middle = torch.tensor([300.0, -200.0, 900.0], dtype=torch.float64)
+    found = greedy.nearest_rigid(truth.matrix.mul(1e4).round().div(1e4), middle)
+    torch.testing.assert_close(found.matrix[:3, :3] @ found.matrix[:3, :3].T, torch.eye(3).double(), rtol=0, atol=1e-12)
+    assert float((found(middle[None]) - truth(middle[None])).norm()) < 0.1
+
+
+def test_axes_along_lps_show_the_same_world():
+    """Voxel (0, 0, 0) is the one at the largest x and y in RAS, the smallest in LPS."""
+    affine = grid_affine(2.0, (5, 6, 7), (10.0, -20.0, 30.0))
+    volume = make_volume(torch.rand(1, 5, 6, 7), affine)
+    turned = plastimatch.along_lps(volume)
+    assert turned.affine[:3, :3].diagonal().tolist() == [-2.0, -2.0, 2.0]
+    torch.testing.assert_close(ijk_to_mm([[0, 0, 0]], turned.affine), ijk_to_mm([[4, 5, 0]], affine))
+    assert float(turned[0, 0, 0, 0]) == float(volume[0, 4, 5, 0]) and float(turned[0, 3, 1, 6]) == float(volume[0, 1, 4, 6])
+
+
+def test_plastimatch_says_why_it_gave_up(known_pair, monkeypatch):
+    ready("plastimatch")
+    monkeypatch.setattr(plastimatch, "COMMANDS", plastimatch.COMMANDS.replace("num_substages=5", "num_substage=5"))
+    result = PEERS["plastimatch"](*known_pair[:2], 0, 1)
+    assert result.fixed_to_moving is None and "Could not load commands.txt" in result.note
+
+
+@pytest.mark.parametrize(("status", "accepted"), [("PASS", True), ("FAIL", False)])
+def test_gates_of_regix_are_its_verdict(known_pair, monkeypatch, status, accepted):
+    """It sees both scans with their centres on the origin and HU as they are; its map goes back to their own frames."""
+    ready("regix")
+    fixed, moving, _ = known_pair
+    shift, seen = [3.0, 4.0, 5.0], []
+
+    def compute(planning, small, config):
+        seen.extend([planning, small, config])
+        transform = simple_itk.sitk_package().TranslationTransform(3, shift)
+        return SimpleNamespace(status=status, applied_transform=SimpleNamespace(as_sitk_transform=lambda: transform))
+
+    package = regix.regix_package()
+    fake = SimpleNamespace(compute=compute, load_preset=package.load_preset, Volume=package.Volume)
+    monkeypatch.setattr(regix, "regix_package", lambda: fake)
+    result = PEERS["regix"](moving, fixed, 6, 1)
+    assert result.accepted is accepted and result.note == ""
+    planning, small, config = seen
+    assert (planning.modality, small.modality) == ("CT", "CBCT") and planning.size == (50, 44, 60)
+    for volume in (planning, small):
+        middle = volume.image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in volume.size])
+        assert middle == pytest.approx([0.0, 0.0, 0.0], abs=1e-4)
+    assert float(planning.array().min()) == -1000.0
+    assert (config.init.mode.value, config.runtime.seed, config.qc.gates.max_translation_mm) == ("multistart", 7, 40.0)
+    centres = [centre_mm(v.affine, v.shape[1:]) for v in (fixed, moving)]
+    back = result.fixed_to_moving(centres[1][None])[0]  # the inverse of 3, 4, 5 mm in LPS
+    torch.testing.assert_close(back - centres[0], torch.tensor([3.0, 4.0, -5.0]).double(), rtol=0, atol=1e-4)
+
+
+def test_regix_that_gives_up_refuses(known_pair, monkeypatch):
+    def give_up(*_):
+        raise RuntimeError("first\nno overlap")
+
+    monkeypatch.setattr(regix, "regix_package", lambda: None)
+    monkeypatch.setattr(regix, "run_regix", give_up)
+    result = PEERS["regix"](*known_pair[:2])
+    assert (result.fixed_to_moving, result.note, result.accepted) == (None, "no overlap", False)
+
+
+ABSENT = [
+    ("elastix", "itk"),
+    ("ants_rigid", "ants"),
+    ("sitk_moments", "SimpleITK"),
+    ("greedy", "picsl_greedy"),
+    ("plastimatch", "plastimatch"),
+    ("regix", "regix"),
+]
+
+
+@pytest.mark.parametrize(("method", "module"), ABSENT)
 def test_absent_packages_are_told(monkeypatch, method, module):
     package = PACKAGES[method.partition("_")[0]]
     package.cache_clear()

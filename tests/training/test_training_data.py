@@ -120,3 +120,11 @@ def test_weights_draw_groups_evenly():
     generator = torch.Generator().manual_seed(0)
     drawn = torch.multinomial(balanced_weights(items), 2000, replacement=True, generator=generator)
     assert float((drawn == 30).double().mean()) == pytest.approx(0.5, abs=0.04)
+
+
+def test_a_group_counts_as_often_as_it_is_told():
+    """Ten pairs and two folders of one and four CTs: four parts of six, one of six, one of six."""
+    items = [{"group": "pairs"}] * 10 + [{"group": "one"}] + [{"group": "four"}] * 4
+    weights = balanced_weights(items, {"pairs": 4})
+    assert torch.allclose(weights[:10].sum() / weights.sum(), torch.tensor(4 / 6, dtype=torch.float64))
+    assert float(weights[10]) == float(weights[11:].sum()) == 1.0

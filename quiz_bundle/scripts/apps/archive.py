@@ -36,6 +36,8 @@ FIRST_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file knows
 def bundle_files(bundle: Path = BUNDLE) -> list[str]:
     """Paths of the files that make up the bundle, relative to it, sorted: no caches, no hidden files, no other weights.
 
+    Research (``scripts/study``, ``configs/study``) stays in the repository: no user of the archive needs it.
+
     Raises:
         InputError: one that the zoo needs is missing.
     """
@@ -46,8 +48,8 @@ def bundle_files(bundle: Path = BUNDLE) -> list[str]:
     for folder in FOLDERS:
         for path in (bundle / folder).rglob("*"):
             parts = path.relative_to(bundle).parts
-            hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
-            if path.is_file() and not hidden and path.suffix != ".pyc":
+            left_out = any(part.startswith(".") or part in ("__pycache__", "study") for part in parts)
+            if path.is_file() and not left_out and path.suffix != ".pyc":
                 found.add("/".join(parts))
     return sorted(found)
 

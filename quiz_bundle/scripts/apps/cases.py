@@ -1,32 +1,31 @@
-"""Which cases there are, and each of them done: not again if it is finished, and a bad one stops nobody."""
+"""The cases of a run: listed, loaded one by one, not done again if finished; a bad one carries its mistake along."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import re
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
-from ignite.engine import Events
-from monai.engines import Evaluator
+from ignite.engine import Engine
+from monai.data import Dataset
+from torch import nn
 
 from ..core.bundle import bundle_version
-from ..core.errors import InputError, in_one_line, innermost, input_error
-from ..core.options import as_bool, as_choice, as_path
+from ..core.errors import InputError
+from ..core.options import LONGEST_NAME, as_bool, as_choice, as_path
 from ..images.hashes import content_sha256
 from ..images.landmarks import read_datalist
 from ..network.weights import weights_sha256
-from ..report.write import check_writable
-from .cohort import run_cohort
-from .workers import ending_in_order
+from ..report.write import OUTPUT_NAMES, check_writable, set_aside
+from .anonymous import files_of
+from .cohort import Cohort
 
-FILES = ("fixed", "moving", "queries", "landmarks", "fixed_region", "moving_labels")
+FILES = ("fixed", "moving", "queries", "landmarks", "fixed_region", "structures", "dose", "moving_labels")
 SERIES = ("fixed_series", "moving_series")
-logger = logging.getLogger(__name__)
+RESERVED = ("previous", "summary.csv", "index.html")  # beside the cases' folders
 
 
 def list_cases(
@@ -45,18 +44,20 @@ def list_cases(
     """
     given = {key: value for key, value in single.items() if value is not None}
     as_choice("queries_in", given.get("queries_in", "fixed"), ("fixed", "moving"))
-    _check_paths(given)
+    check_paths(given)
     hidden = as_bool("anonymous", anonymous)
     if datalist is None:
         return [given] if "fixed" in given or "moving" in given else []
     for key in ("fixed", "moving", *SERIES):
         if key in given:
             raise InputError(key, "one pair", "a datalist besides", "give each case of the datalist its own")
+    if dataset_dir is not None:
+        as_path("dataset_dir", dataset_dir)
     listed = read_datalist(as_path("datalist", datalist), dataset_dir, keep_bad=True).get("test", [])
     cases, names = [], set()
     for number, case in enumerate(listed):
         name = case_name(case, number, hidden)
-        if name in names or Path(name).name != name or name in ("", ".", ".."):
+        if name in names or not is_folder_name(name):
             raise InputError(datalist, "a different name for each case, usable as a folder", repr(name), "rename it")
         names.add(name)
         own = {"datalist": datalist} if "mistake" in case else given
@@ -66,81 +67,18 @@ def list_cases(
     return cases
 
 
-def run_cases(
-    evaluator: Evaluator,
-    cases: Sequence[dict],
-    output_dir: str | Path,
-    options: Mapping[str, object],
-    anonymous: object = False,
-) -> list[dict]:
-    """Run each case through an evaluator whose handlers write its files.
-
-    Args:
-        evaluator: its data loader's dataset is given one case at a time.
-        cases: of ``list_cases``.
-        output_dir: where the files and, for several cases, ``summary.csv`` go.
-        options: what a finished report must have been made with not to be redone.
-        anonymous: no paths in the log or the summary.
-
-    Returns:
-        One record a case with the columns of ``cohort.SUMMARY``.
+def check_cases(cases: Sequence[Mapping], output_dir: str | Path) -> None:
+    """Refuse what would stop every case, before the network is loaded.
 
     Raises:
-        InputError: nothing to do, the folder cannot be written, or, for a single case, its input is bad.
+        InputError: nothing to do, one of the two scans is not given, or the folder cannot be written.
     """
     if not cases:
         raise InputError("fixed and moving", "two scans (or --datalist)", "neither", "give --fixed FILE --moving FILE")
     for role in ("fixed", "moving"):
         if "folder" not in cases[0] and role not in cases[0]:
             raise InputError(role, "a scan", "none", f"give --{role} FILE")
-    hidden = as_bool("anonymous", anonymous)
-    check_writable(output_dir)
-    options = {**options, "weights": weights_sha256(evaluator.network), "version": bundle_version()}
-    if "folder" not in cases[0]:
-        case = {**cases[0], "fingerprint": _fingerprint(cases[0], options)}
-        with ending_in_order():
-            return [{"name": "", "status": "done"} | _summary(_run_one(evaluator, case, Path(output_dir)))]
-    by_name = {case["name"]: case for case in cases}
-
-    def do(name: str) -> dict:
-        return _record(evaluator, by_name[name], Path(output_dir), options, hidden)
-
-    files = [[Path(str(file)).name for role in FILES for file in _files(case.get(role))] for case in cases]
-    key = json.dumps([{k: str(v).lower() for k, v in options.items()}, files])
-    return run_cohort(list(by_name), output_dir, key, do)
-
-
-def _record(
-    evaluator: Evaluator, case: Mapping[str, object], output_dir: Path, options: Mapping[str, object], hidden: bool
-) -> dict:
-    """Do one case of several unless it is finished; what came of it, a mistake too."""
-    record, folder = {"name": case["name"], "folder": case["folder"]}, output_dir / str(case["folder"])
-    try:
-        if "mistake" in case:
-            raise case["mistake"]
-        _check_paths(case)
-        case = {**case, "fingerprint": _fingerprint(case, options)}
-        report = _finished(folder, case["fingerprint"])
-        if report is not None:
-            return record | {"status": "already done"} | _summary(report)
-        for left in folder.glob(".unfinished-*"):  # of a process that was killed: the case is this one's now
-            shutil.rmtree(left, ignore_errors=True)
-        return record | {"status": "done"} | _summary(_run_one(evaluator, case, folder))
-    except Exception as error:
-        mistake = input_error(error)
-        if mistake is None and hidden:
-            logger.error("a case failed unexpectedly: %s", type(innermost(error)).__name__)
-        elif mistake is None:
-            logger.exception("a case failed unexpectedly")
-        return record | {"status": "failed", "message": told(error, case if hidden else None)}
-
-
-def told(error: BaseException, hidden: Mapping[str, object] | None = None) -> str:
-    """An error in one line; with ``hidden``, inputs by their roles, without anything that tells whose scan it is."""
-    mistake = input_error(error)
-    if hidden is None:
-        return in_one_line(error)
-    return without_paths(in_one_line(error) if mistake is None else mistake.unnamed_line, hidden)
+    check_writable(as_path("output_dir", output_dir))
 
 
 def case_name(case: Mapping[str, object], number: int, anonymous: bool = False) -> str:
@@ -149,74 +87,104 @@ def case_name(case: Mapping[str, object], number: int, anonymous: bool = False) 
     return f"case_{number:04d}" if given is None else str(given)
 
 
-def without_paths(message: str, inputs: Mapping[str, object]) -> str:
-    """A message with each input's path and file name replaced by its role, and any other path by dots."""
-    for role, value in inputs.items():
-        for file in _files(value):
-            if isinstance(file, (str, os.PathLike)):
-                known = "|".join(re.escape(name) for name in (str(file), str(Path(file)), Path(file).name) if name)
-                message = re.sub(rf"(?<![\w./-])(?:{known})(?![\w-])", role, message) if known else message
-    return re.sub(r"\S*/\S*", "...", message)
+def is_folder_name(name: str) -> bool:
+    """Whether a case's folder can be called so, beside the cohort's own files."""
+    plain = name.strip() not in ("", ".", "..") and Path(name).name == name and not re.search("[\0\ud800-\udfff]", name)
+    return plain and name.lower() not in RESERVED and not name.startswith(".") and len(name.encode()) <= LONGEST_NAME
 
 
-def _files(value: object) -> Sequence[object]:
-    """The files of one role: none, one, or a list."""
-    if value is None:
-        return []
-    return value if isinstance(value, (list, tuple)) else [value]
-
-
-def _check_paths(case: Mapping[str, object]) -> None:
+def check_paths(case: Mapping[str, object]) -> None:
     """Refuse a file that is given as something else than a path."""
     for role in FILES:
-        for file in _files(case.get(role)):
+        for file in files_of(case.get(role)):
             as_path(role, file)
 
 
-def _run_one(evaluator: Evaluator, case: dict, folder: Path) -> dict:
-    """Run one case; its report.
+def made_by(network: nn.Module, **options: object) -> dict[str, object]:
+    """What a case's result depends on besides its files: the options, the weights, the version."""
+    return {**options, "weights": weights_sha256(network), "version": bundle_version()}
 
-    An error is raised when the engine has come to its end: left in the middle, it skips its next run.
+
+class Cases(Dataset):
+    """A dataset of cases, each loaded when its turn comes.
+
+    An item is the case with what the transform makes of it; or with ``report``, if it is finished; or with ``mistake``, the
+    error, where it cannot be loaded. ``folder`` is where its files go, and ``fingerprint`` what a finished report has to
+    have.
+
+    Args:
+        data: of ``list_cases``, or plain dictionaries with ``fixed`` and ``moving``.
+        transform: loads a case.
+        cohort: who does which case.
+        made_by: of ``made_by``.
     """
-    errors: list[BaseException] = []
-    evaluator.data_loader.dataset.data = [case]
-    evaluator.state.epoch_length = 1
-    with evaluator.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: errors.append(error)):
-        evaluator.run()
-    if errors:
-        raise errors[0]
-    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+    def __init__(
+        self, data: Sequence[Mapping], transform: Callable[[dict], Mapping], cohort: Cohort, made_by: Mapping[str, object]
+    ) -> None:
+        super().__init__(data, transform)
+        self.cohort, self.made_by = cohort, made_by
+
+    def _transform(self, index: int) -> dict[Hashable, object]:
+        case, listed = dict(self.data[index]), "folder" in self.data[index]
+        case.setdefault("folder", "" if len(self.data) == 1 else case_name(case, index, self.cohort.hidden))
+        case.setdefault("name", case["folder"])
+        folder = self.cohort.output_dir / str(case["folder"])
+        try:
+            self._check_places(case)
+            case["fingerprint"] = fingerprint(case, self.made_by)
+            if listed and (record := self.cohort.recorded(case["name"], case["fingerprint"])) is not None:
+                return {**case, "record": record}
+            if listed and (report := finished(folder, case["fingerprint"])) is not None:
+                return {**case, "report": report}
+            set_aside(folder, keep=not self.cohort.hidden)
+            if "mistake" in case:
+                return case
+            check_paths(case)
+            self.cohort.begin(case["name"], case["fingerprint"])
+            return {**case, **self.transform(case)}
+        except Exception as error:
+            return {**case, "mistake": error}
+
+    def _check_places(self, case: Mapping[str, object]) -> None:
+        """Refuse an input that is an output of an earlier run in a folder that this run writes to."""
+        folders = {case["folder"], *self.cohort.names}
+        places = {os.path.realpath(self.cohort.output_dir / str(folder)) for folder in folders}
+        for role in (*FILES, "transform_file"):
+            for file in files_of(case.get(role)):
+                for path in (Path(str(file)).absolute(), Path(os.path.realpath(str(file)))):
+                    if path.name in OUTPUT_NAMES and os.path.realpath(path.parent) in places:
+                        found = "one that an earlier run has written there and this one moves away"
+                        remedy = "copy it elsewhere, or name another output_dir"
+                        raise InputError(file, "an input outside the folder of the results", found, remedy)
 
 
-def _fingerprint(case: Mapping[str, object], options: Mapping[str, object]) -> str:
+def attempt(engine: Engine, batch: dict) -> dict:
+    """All stages of the evaluator for one batch, unless its case is finished or bad; an error ends this case only."""
+    if "image" not in batch:
+        return {}
+    try:
+        return engine._iteration(engine, batch)
+    except Exception as error:
+        return {"mistake": error}
+
+
+def fingerprint(case: Mapping[str, object], options: Mapping[str, object]) -> str:
     """Hash over the content of a case's files and the options."""
     digest = hashlib.sha256(json.dumps({k: str(v).lower() for k, v in options.items()}, sort_keys=True).encode())
     for role in FILES:
-        for file in _files(case.get(role)):
+        for file in files_of(case.get(role)):
             scan = role in ("fixed", "moving")  # any other folder is a mistake that loading tells; it may be a whole disk
             content = content_sha256(Path(file), scan) if isinstance(file, (str, os.PathLike)) else ""
             digest.update(f"{role}:{content}".encode())
-    digest.update("".join(str(case.get(key, "")) for key in ("queries_in", *SERIES)).encode())
+    digest.update("".join(str(case.get(key, "")) for key in ("queries_in", "fixed_region_roi", *SERIES)).encode())
     return digest.hexdigest()
 
 
-def _finished(folder: Path, fingerprint: str) -> dict | None:
+def finished(folder: Path, fingerprint: str) -> dict | None:
     """The report of an earlier run of the same inputs and options, if there is one."""
     try:
-        report = json.loads((folder / "report.json").read_text())
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return report if report.get("options", {}).get("fingerprint") == fingerprint else None
-
-
-def _summary(report: Mapping[str, object]) -> dict:
-    marks = report.get("landmarks") or {}
-    return {
-        "accepted": report["accepted"],
-        "expected_tre_mm": report["expected_tre_mm"],
-        "tre_mean_mm": marks.get("tre_mean_mm"),
-        "inliers": report["inliers"],
-        "overlap": report["overlap"],
-        "seconds": report["seconds"]["total"],
-        "message": " ".join(report["reasons"]),
-    }

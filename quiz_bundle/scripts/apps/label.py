@@ -24,14 +24,14 @@ from ..core.options import as_choice, as_device
 from ..images.volumes import load_volume
 from ..registration.register import Stopwatch
 from ..registration.result import Answers
-from .cases import without_paths
+from .anonymous import without_names
 
 # Formats whose files hold their own voxels: an .mhd, .mha or .nhdr may name any other file of the server as its data.
 ENDINGS = (".nii.gz", ".nii", ".nrrd")
 # Options of the command line that would change the result; a request that sets one is refused rather than half done.
 NOT_TAKEN = (
-    "fixed", "fixed_series", "moving_series", "landmarks", "fixed_region", "moving_labels",
-    "transform", "refine", "seed", "amp",
+    "fixed", "fixed_series", "moving_series", "landmarks", "fixed_region", "fixed_region_roi",
+    "structures", "dose", "moving_labels", "transform", "refine", "seed", "amp",
 )  # fmt: skip
 UPLOAD = re.compile(r"tmp[a-z0-9_]{8}(\.[^/]+)?")  # how Python's tempfile, which the app stores uploads with, names files
 
@@ -200,7 +200,7 @@ def _load(role: str, path: Path) -> MetaTensor:
     try:
         return load_volume(path, "upload" if _is_upload(path) else _stem(path))
     except InputError as error:
-        found = without_paths(error.found, {role: str(path)})
+        found = without_names(error.found, {role: str(path)})
         raise InputError(role, error.expected, found, error.remedy) from None
 
 

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import convert_data_type
+from tqdm import tqdm
 
-from ..core.options import as_bool, as_path
+from ..core.errors import input_error
+from ..core.options import as_bool
 from ..images.volumes import AIR_HU
 from ..registration.register import Options, Stopwatch, conclude, load_case
 from ..report.files import on_fixed_grid
 from ..report.write import report_record, write_outputs
-from .cases import case_name
+from .anonymous import told
+from .cases import FILES, SERIES
+from .cohort import Cohort
 from .inferer import tensor_to_fit, unpack_pair
 
-INPUTS = ("fixed", "moving", "queries", "queries_in", "landmarks", "fixed_region", "moving_labels", "fingerprint")
+INPUTS = (
+    "fixed", "moving", "queries", "queries_in", "landmarks", "fixed_region", "structures", "dose", "moving_labels",
+    "fingerprint",
+)  # fmt: skip
+
+logger = logging.getLogger(__name__)
 
 
 class LoadCased(Transform):
@@ -70,36 +79,81 @@ class Concluded(Transform):
 
 
 class WriteOutputs:
-    """Writes each case's output files when the evaluator is done with it.
+    """Writes each case's output files and its record when the evaluator is done with it.
 
     Args:
-        output_dir: where to; a case with a ``folder`` goes into that sub-folder, one of several into its own.
-        anonymous: leave names and paths out.
+        cohort: whose cases they are, and where to.
         report_dicom: write the report as a DICOM document too, where both scans are DICOM series.
 
     Raises:
-        InputError: ``output_dir`` is no path, ``anonymous`` or ``report_dicom`` neither true nor false.
+        InputError: ``report_dicom`` is neither true nor false.
     """
 
-    def __init__(self, output_dir: str | Path, anonymous: object = False, report_dicom: object = False) -> None:
-        self.output_dir = Path(as_path("output_dir", output_dir))
-        self.anonymous = as_bool("anonymous", anonymous)
-        self.report_dicom = as_bool("report_dicom", report_dicom)
+    def __init__(self, cohort: Cohort, report_dicom: object = False) -> None:
+        self.cohort, self.report_dicom = cohort, as_bool("report_dicom", report_dicom)
+        self.bar = tqdm(disable=True)
 
     def attach(self, engine: Engine) -> None:
         """Write after each iteration."""
+        engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self._stop)
+
+    def _start(self, engine: Engine) -> None:
+        self.cohort.start()
+        shown = self.cohort.names and self.cohort.rank.number == 0
+        self.bar = tqdm(total=engine.state.epoch_length, desc="cases", disable=not shown)
+
+    def _stop(self, engine: Engine) -> None:
+        self.bar.close()
+        self.cohort.stop()
 
     def __call__(self, engine: Engine) -> None:
         """Write the case of the last iteration."""
-        case, state = engine.state.batch, engine.state
-        alone = state.epoch_length == 1
-        folder = case.get("folder", "" if alone else case_name(case, state.iteration - 1, self.anonymous))
-        write_outputs(state.output["registration"], self.output_dir / folder, self.anonymous, self.report_dicom)
+        case, output = engine.state.batch, engine.state.output
+        self.cohort.record(case.get("record") or self._record(case, output), case.get("fingerprint", ""))
+        self.bar.update()
+
+    def _record(self, case: Mapping[str, object], output: Mapping[str, object]) -> dict[str, object]:
+        """What came of a case, a mistake too."""
+        record = {"name": case["name"], "folder": case["folder"]}
+        mistake = case.get("mistake") or output.get("mistake")
+        try:
+            if mistake is not None:
+                raise mistake
+            if "report" in case:
+                return record | {"status": "already done"} | summarised(case["report"])
+            registration, folder = output["registration"], self.cohort.output_dir / str(case["folder"])
+            write_outputs(registration, folder, self.cohort.hidden, self.report_dicom)
+            return record | {"status": "done"} | summarised(output["result"])
+        except Exception as error:
+            inputs = {role: case.get(role) for role in (*FILES, *SERIES, "datalist")} if self.cohort.hidden else None
+            if self.cohort.names and input_error(error) is None and inputs is None:
+                logger.exception("a case failed unexpectedly")
+            return record | {"status": "failed", "message": told(error, inputs), "error": error}
+
+
+def summarised(report: Mapping[str, object]) -> dict[str, object]:
+    """A report's row of ``cohort.SUMMARY``."""
+    marks = report.get("landmarks") or {}
+    return {
+        "accepted": report["accepted"],
+        "expected_tre_mm": report["expected_tre_mm"],
+        "tre_mean_mm": marks.get("tre_mean_mm"),
+        "inliers": report["inliers"],
+        "overlap": report["overlap"],
+        "seconds": report["seconds"]["total"],
+        "message": " ".join(report["reasons"]),
+    }
 
 
 def collate_case(items: Sequence[Mapping[Hashable, object]]) -> dict[Hashable, object]:
     """A batch of one case: the image gets its batch axis, everything else stays what it is."""
     if len(items) != 1:
         raise ValueError(f"cases: expected a batch of one, found {len(items)}; set batch_size to 1.")
-    return {**items[0], "image": items[0]["image"][None]}
+    return {**items[0], "image": items[0]["image"][None]} if "image" in items[0] else dict(items[0])
+
+
+def keep_batch(batch: Mapping[Hashable, object], *_: object, **__: object) -> tuple[MetaTensor, None]:
+    """The packed pair of a batch where it is: the matcher moves what it encodes."""
+    return batch["image"], None

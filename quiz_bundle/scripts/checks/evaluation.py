@@ -193,10 +193,10 @@ class EvaluationTables:
         except OSError as error:
             raise InputError(self.folder, "a folder that can be written", str(error), "name another output_dir") from error
         if failed := sum(record["status"] == "failed" for record in self.records):
-            engine.logger.warning("%d of %d cases could not be run, see cases.csv", failed, len(self.rows))
+            logger.warning("%d of %d cases could not be run, see cases.csv", failed, len(self.rows))
         for line in summary:
             if line["cases"]:
-                engine.logger.info("%s: %.4g over %d cases", line["measure"], line["mean"], line["cases"])
+                logger.info("%s: %.4g over %d cases", line["measure"], line["mean"], line["cases"])
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping]) -> None:

@@ -19,7 +19,8 @@ class Trust:
 
     Attributes:
         failed: results with a TRE over 10 mm, of all.
-        auroc: of the expected TRE as a warning of a TRE over 10 mm; NaN where none or all of the results are.
+        auroc: of the expected TRE as a warning of a TRE over 10 mm, of the bare refusal where a method expects nothing; NaN
+            where none or all of the results are.
         wrong_accepted: results over 10 mm, of those that were accepted.
         right_refused: results that were refused, of those under 5 mm.
         covered: true TREs within the expected 90 % band, of those with a band.
@@ -44,7 +45,7 @@ def trust(rows: Iterable[Mapping[str, str]]) -> Trust | None:
     wrong, right, banded = errors > LIMIT_MM, errors < RIGHT_MM, np.isfinite(low) & np.isfinite(high)
     return Trust(
         failed=_share(wrong, np.ones_like(wrong)),
-        auroc=auroc(expected, wrong),
+        auroc=auroc(expected if np.isfinite(expected).any() else ~accepted, wrong),
         wrong_accepted=_share(wrong, accepted),
         right_refused=_share(~accepted, right),
         covered=_share((errors >= low) & (errors <= high), banded),
@@ -63,5 +64,3 @@ def auroc(scores: Sequence[float], positive: Sequence[bool]) -> float:
         return math.nan
     wins = (high[:, None] > low).sum() + 0.5 * (high[:, None] == low).sum()
     return float(wins / (len(high) * len(low)))
-
-

@@ -16,7 +16,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file under another name beside its place and move it there; a name of its own for every writer."""
     part = path.with_name(f".unfinished-{uuid.uuid4().hex}")
     try:
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        # Names of files may hold bytes that are no letters.
+        part.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

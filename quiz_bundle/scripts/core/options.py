@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
+import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 
 from .errors import InputError
 
+Settings = TypeVar("Settings")
+LONGEST_NAME = 255  # of a file, in bytes
 SEEDS = -(2**63), 2**64 - 1  # smallest and largest of torch's
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that is most like another one."""
+    return max(sorted(known), key=lambda other: difflib.SequenceMatcher(None, word.lower(), other.lower()).ratio())
 
 
 def as_bool(name: str, value: object) -> bool:
@@ -50,6 +61,70 @@ def as_integer(name: str, value: object) -> int:
     raise InputError(name, "a whole number", repr(value), f"change --{name}")
 
 
+def as_number(name: str, value: object, above: float | None = None) -> float:
+    """A number, or its digits; above a limit if there is one, else not negative.
+
+    Raises:
+        InputError: anything else.
+    """
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isfinite(number) and (number >= 0 if above is None else number > above):
+        return number
+    expected = "a number of 0 or more" if above is None else f"a number above {above:g}"
+    raise InputError(name, expected, repr(value), f"change --{name}")
+
+
+def check_numbers(
+    counts: Mapping[str, object] | None = None,
+    positive: Mapping[str, object] | None = None,
+    not_negative: Mapping[str, object] | None = None,
+    fractions: Mapping[str, object] | None = None,
+) -> None:
+    """Refuse options that are not the numbers they should be, by their names, before anything is made of them.
+
+    Args:
+        counts: whole numbers from 1.
+        positive: numbers above 0.
+        not_negative: numbers from 0.
+        fractions: numbers from 0 to 1.
+
+    Raises:
+        InputError: one is not.
+    """
+    for name, value in (counts or {}).items():
+        if as_integer(name, value) < 1:
+            raise InputError(name, "a whole number from 1", repr(value), f"change --{name}")
+    for name, value in (positive or {}).items():
+        as_number(name, value, above=0)
+    for name, value in (not_negative or {}).items():
+        as_number(name, value)
+    for name, value in (fractions or {}).items():
+        if as_number(name, value) > 1:
+            raise InputError(name, "a number from 0 to 1", repr(value), f"change --{name}")
+
+
+def printable(name: str) -> str:
+    """A name of a file with bytes that are no letters written out, so that it can be stored as text."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def settings_of(kind: Callable[..., Settings], name: str, values: Mapping[str, object] | None) -> Settings:
+    """A data class of settings from the values of a config's id.
+
+    Raises:
+        InputError: there is no such setting; names the nearest one.
+    """
+    known = inspect.signature(kind).parameters
+    for key in values or {}:
+        if key not in known:
+            remedy = f"did you mean --{name}#{nearest(key, known)}?"
+            raise InputError(f"{name}#{key}", f"a setting of {name}", "one that does not exist", remedy)
+    return kind(**(values or {}))
+
+
 def as_seed(value: object) -> int:
     """A whole number that torch can be seeded with.
 
@@ -84,6 +159,10 @@ def as_path(name: str, value: object) -> str:
         InputError: anything else.
     """
     if isinstance(value, (str, os.PathLike)) and str(value):
+        longest = max(len(os.fsencode(part)) for part in str(value).split("/"))
+        if longest > LONGEST_NAME or "\0" in str(value):
+            found = f"one of {longest}" if longest > LONGEST_NAME else "a zero byte in it"
+            raise InputError(name, f"a path of names of at most {LONGEST_NAME} bytes", found, "give another name")
         return str(value)
     raise InputError(name, "a path", repr(value), f"write --{name} ./NAME where the name alone reads as something else")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from ..core.errors import InputError
+from .file_tree import files_below
 from .headers import data_files
 
 
@@ -21,15 +23,15 @@ def image_sha256(path: Path) -> str:
 
 
 def content_sha256(path: Path, folders: bool = True) -> str:
-    """``image_sha256`` of a file, or SHA-256 over the sorted hashes of all files in a folder and below; "" for neither.
+    """``image_sha256`` of a file, or SHA-256 over the sorted hashes of ``files_below`` a folder; "" for neither.
 
     Without ``folders`` a folder is "" too, and nothing in it is read. What cannot be read is "" as well: whoever loads it
     afterwards says why.
     """
     try:
         if folders and path.is_dir():
-            inside = sorted(file_sha256(file) for file in path.rglob("*") if file.is_file())
+            inside = sorted(file_sha256(file) for file in files_below(path))
             return hashlib.sha256("".join(inside).encode()).hexdigest()
         return image_sha256(path) if path.is_file() else ""
-    except OSError:
+    except (OSError, InputError):
         return ""

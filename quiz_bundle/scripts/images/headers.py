@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def read_header(path: Path) -> tuple[dict[str, str], list[str]]:
     fields: dict[str, str] = {}
     if separator is None:
         return fields, []
-    with path.open(encoding="latin-1") as stream:
+    with path.open(encoding="utf-8", errors="surrogateescape") as stream:  # file names as the system has them
         for line in stream:
             name, _, value = (part.strip() for part in line.partition(separator))
             fields[name.lower()] = value
@@ -29,15 +30,23 @@ def read_header(path: Path) -> tuple[dict[str, str], list[str]]:
 
 def data_files(path: Path) -> list[Path]:
     """The other files that hold an image's voxels, as its header names them, up to the first that is not there."""
+    return list(takewhile(Path.is_file, (path.parent / name for name in _named(path))))
+
+
+def missing_data(path: Path) -> str | None:
+    """The first of the files with an image's voxels that is not there, as the header names it; None if all are."""
+    return next((name for name in _named(path) if not (path.parent / name).is_file()), None)
+
+
+def _named(path: Path) -> Iterable[str]:
+    """The names of the other files that hold an image's voxels."""
     fields, listed = read_header(path)
     named = next((fields[name] for name in DATA_FIELDS if name in fields), "LOCAL")
     numbered = re.fullmatch(r"(.*)%(0?\d?)d(\S*)\s+(\d+)\s+(\d+)\s*(\d*)(\s+\d+)?", named)
     if listed:
-        names = listed
-    elif numbered:  # such as slice%03d.raw 1 50 1: first, last, step
+        return listed
+    if numbered:  # such as slice%03d.raw 1 50 1: first, last, step
         before, width, after, first, last, step, _ = numbered.groups()
         numbers = range(int(first), int(last) + 1, int(step or 1) or 1)
-        names = (f"{before}{number:{width}d}{after}" for number in numbers)
-    else:
-        names = [] if named.upper() == "LOCAL" else [named]
-    return list(takewhile(Path.is_file, (path.parent / name for name in names)))
+        return (f"{before}{number:{width}d}{after}" for number in numbers)
+    return [] if named.upper() == "LOCAL" else [named]

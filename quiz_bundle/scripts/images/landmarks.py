@@ -7,6 +7,7 @@ voxels of each image as it lies in its file.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -21,14 +22,17 @@ from torch import Tensor
 
 from ..core.errors import InputError
 from ..core.geometry import as_points, ijk_to_mm, ras_to_lps
+from ..core.options import nearest
 
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 POINT_COLUMNS = ("label", "x", "y", "z")
 PAIR_COLUMNS = ("label", "fixed_x", "fixed_y", "fixed_z", "moving_x", "moving_y", "moving_z")
 FCSV_COLUMNS = ("id", "x", "y", "z", "ow", "ox", "oy", "oz", "vis", "sel", "lock", "label", "desc", "associatedNodeID")
 SCHEMA = "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/markups-schema-v1.0.3.json#"  # noqa: E501
 POINT_FORMATS = "one of .mrk.json, .fcsv, or .csv with label,x,y,z in RAS mm"
 SECTIONS = ("training", "validation", "test")
-PATH_KEYS = ("fixed", "moving", "landmarks", "queries", "fixed_region", "moving_labels")
+PATH_KEYS = ("fixed", "moving", "landmarks", "queries", "fixed_region", "structures", "dose", "moving_labels")
+CASE_KEYS = (*PATH_KEYS, "name", "patient", "queries_in", "fixed_region_roi", "fixed_series", "moving_series")
 
 
 @dataclass
@@ -135,6 +139,9 @@ def _read_text(path: Path) -> str:
     if not path.exists():
         raise InputError(path, "a file of landmarks or of cases", "no such file", "check the path")
     try:
+        with path.open("rb") as stream:
+            if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                raise InputError(path, "text in UTF-8", "text in UTF-16", "save it as UTF-8")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(path, "a readable text file", str(error), "export it again") from error
@@ -149,6 +156,10 @@ def _read_table(path: Path, columns: Sequence[str]) -> tuple[list[str], list[lis
     header = [cell.strip().lower() for cell in lines[0]] if lines else []
     if sorted(header) != sorted(columns):
         found = f"{len(header)} columns: {','.join(header)[:120]}" if lines else "an empty file"
+        other = next((name for mark, name in SEPARATORS.items() if mark in "".join(header)), None)
+        if other is not None:
+            found, remedy = f"columns with {other} between them", "save it with commas, and points in numbers"
+            raise InputError(path, "columns with commas between them", found, remedy)
         raise InputError(path, f"the columns {','.join(columns)}", found, "write them in the first line")
     labels, rows = [], []
     for number, cells in enumerate(lines[1:], start=2):
@@ -290,7 +301,7 @@ def read_datalist(path: str | Path, dataset_dir: str | Path | None = None, keep_
         keep_bad: keep a case without "fixed" and "moving" in its place, its error under "mistake".
 
     Raises:
-        InputError: missing, not JSON, no section, or a case without "fixed" and "moving".
+        InputError: missing, not JSON, no section, a case with a key that is not known, or one without "fixed" and "moving".
     """
     path = Path(path)
     expected = "a JSON list of cases, or an object with " + ", ".join(SECTIONS)
@@ -309,6 +320,9 @@ def _cases(path: Path, section: str, cases: object, folder: Path, keep_bad: bool
     result = []
     for number, case in enumerate(cases):
         given = case if isinstance(case, dict) else {}
+        for key in given.keys() - set(CASE_KEYS):
+            expected, remedy = f"keys of a case in {section}[{number}]", f'did you mean "{nearest(key, CASE_KEYS)}"?'
+            raise InputError(path, expected, f'"{key}"', f"{remedy} Known are {', '.join(CASE_KEYS)}", unnamed="another")
         missing = [key for key in ("fixed", "moving") if not isinstance(given.get(key), str)]
         if missing:
             expected = f'a path under "{missing[0]}" in {section}[{number}]'

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,10 @@ from torch import Tensor
 
 from ..core.errors import InputError
 from ..core.geometry import as_affine, check_affine, spacing_of
+from ..core.options import printable
 
+SHORTEST_MM = 50.0
+MOST_VOXELS = 2**30  # 1024 x 1024 x 1024; as float32 they take 4 GiB
 LONGEST_MM = 3000.0  # of a field of view along an axis: longer is no patient, but a header in other units
 
 
@@ -62,6 +66,7 @@ def checked_volume(path: Path, data: Tensor, affine: object, meta: dict, labels:
         found = f"the value {low:g} in every voxel"
         raise InputError(path, "an image with content", found, "check that this is the right file")
     meta |= {
+        "name": printable(meta.get("name", "")),
         "filename_or_obj": str(path),
         "original_shape": tuple(data.shape),
         "original_spacing": tuple(spacing_of(affine).tolist()),
@@ -69,6 +74,35 @@ def checked_volume(path: Path, data: Tensor, affine: object, meta: dict, labels:
         "orientation": "".join(aff2axcodes(affine.numpy())),
     }
     return make_volume(data[None], affine, meta)
+
+
+def check_field(volume: MetaTensor, subject: object) -> None:
+    """Refuse a scan (1, I, J, K) too small to hold a part of a patient: its header is in other units.
+
+    Args:
+        volume: the scan.
+        subject: what to call it in the message.
+
+    Raises:
+        InputError: two of its axes or more are below ``SHORTEST_MM``. Thin scans of few slices are no mistake.
+    """
+    field_mm = (spacing_of(as_affine(volume.affine)) * torch.tensor(volume.shape[1:])).tolist()
+    if sorted(field_mm)[1] < SHORTEST_MM:
+        found = " x ".join(f"{length:.3g}" for length in field_mm) + " mm"
+        remedy = "check the voxel sizes in its header, and their units"
+        raise InputError(subject, f"a field of view of {SHORTEST_MM:.0f} mm or more along two axes", found, remedy)
+
+
+def check_size(path: Path, shape: Sequence[int]) -> None:
+    """Refuse an image before its voxels are read, by the numbers that its header tells.
+
+    Raises:
+        InputError: no voxels along an axis, or more than ``MOST_VOXELS``.
+    """
+    if min(shape, default=0) < 1 or math.prod(map(int, shape)) > MOST_VOXELS:
+        found = " x ".join(map(str, shape)) or "none"
+        remedy = "check its header; crop or resample a scan that is larger"
+        raise InputError(path, f"one voxel or more along each axis and at most {MOST_VOXELS}", found, remedy)
 
 
 def bad_axes(path: Path, found: str) -> InputError:

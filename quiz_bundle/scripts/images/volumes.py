@@ -21,10 +21,12 @@ from nibabel.orientations import inv_ornt_aff, io_orientation
 from torch import Tensor
 from torch.nn import functional
 
-from ..core.errors import InputError
+from ..core.errors import InputError, printable
 from ..core.geometry import as_affine, centre_mm, spacing_of
+from ..core.threads import free_threads
 from .dicom.folder import is_dicom
 from .dicom.series import load_series
+from .file_tree import closed
 from .hashes import image_sha256
 from .image_files import IMAGE_ENDINGS, NIFTI_ENDINGS, read_itk, read_nifti
 from .volume_checks import bad_axes, checked_volume, make_volume
@@ -45,15 +47,20 @@ def load_volume(
         labels: it is a file with a mask or a label map, and no scan.
 
     Raises:
-        InputError: the file is missing, not readable, not one 3-D image, has no usable position in space (none told,
-            singular or sheared axes), is metres long, is a constant scan, or holds numbers that are not finite or not
-            real; of a DICOM folder, see ``load_series``.
+        InputError: the file is missing, may not be read, is damaged, not one 3-D image, has no usable position in space
+            (none told, singular or sheared axes), is metres long, is a constant scan, or holds numbers that are not finite
+            or not real; of a DICOM folder, see ``load_series``.
     """
     path = Path(path)
     ending = next((e for e in IMAGE_ENDINGS if path.name.lower().endswith(e)), None)
-    if not path.exists():
+    try:
+        if not path.is_dir():
+            path.open("rb").close()
+    except (FileNotFoundError, NotADirectoryError) as error:
         expected = "an image file" if labels else "an image file or a DICOM folder"
-        raise InputError(path, expected, "no such file", "check the path")
+        raise InputError(path, expected, "no such file", "check the path") from error
+    except OSError as error:
+        raise closed(path, path, error) from error
     if labels and path.is_dir():
         raise InputError(path, "the file of a mask or label map", "a folder", "give the file")
     if path.is_dir() or (ending is None and is_dicom(path)):
@@ -64,21 +71,24 @@ def load_volume(
         remedy = f"convert it to one of {', '.join(IMAGE_ENDINGS)}, or give the folder of a DICOM series"
         raise InputError(path, "a NIfTI, MHA or NRRD file", f"a file ending in '{path.suffix}'", remedy)
     try:
+        digest = image_sha256(path)
         voxels, affine = (read_nifti if ending in NIFTI_ENDINGS else read_itk)(path)
         data = torch.from_numpy(voxels.astype(np.float32))  # in the order of the file, last axis slowest
-        digest = image_sha256(path)
     except InputError:
         raise
+    except PermissionError as error:  # of a file with its voxels beside it
+        raise closed(path, Path(error.filename), error) from error
     except Exception as error:  # readers raise anything from EOFError to RuntimeError on a damaged file
         text = re.sub(r"^.*?ITK ERROR: \w+\(\w+\): ", "", str(error).strip() or type(error).__name__, flags=re.DOTALL)
         if "determinant is 0" in text:
             raise bad_axes(path, "a singular affine") from error
         found = f"a damaged or truncated file ({text.splitlines()[0].replace(str(path), path.name)[:160]})"
         raise InputError(path, "a readable image", found, "export or copy it again") from error
-    meta = {"name": name or path.name[: -len(ending)], "sha256": digest}
+    meta = {"name": name or printable(path.name[: -len(ending)]), "sha256": digest}
     return checked_volume(path, data, affine, meta, labels)
 
 
+@free_threads()
 def resample(
     volume: MetaTensor,
     affine: object,

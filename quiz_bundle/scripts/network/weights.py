@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
 from ..core.errors import InputError
-from ..core.options import as_device
-
-_FILES: WeakKeyDictionary[nn.Module, tuple[str, str]] = WeakKeyDictionary()  # hashes of the weights and of their file
+from ..core.options import as_device, as_path
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
-    """Load a state dict into a network, every key of it and nothing else.
+    """Load a state dict into a network, every key of it and nothing else; it remembers the file's hash.
 
     Raises:
         InputError: the file is missing, is not a state dict, or is one of another network.
     """
-    if not Path(path).is_file():
+    if not Path(as_path("weights", path)).is_file():
         raise InputError(path, "a file of weights", "no such file", "train first, or name another file")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -31,13 +28,13 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         raise InputError(path, "the weights of this network", found, "use the config they were trained with") from error
     except Exception as error:  # torch.load raises pickle errors of several kinds
         raise InputError(path, "a state dict saved by torch", type(error).__name__, "name another file") from error
-    _FILES[network] = (_state_sha256(network), hashlib.sha256(Path(path).read_bytes()).hexdigest())
+    network.loaded_sha256 = _state_sha256(network), hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def weights_sha256(network: nn.Module) -> str:
     """Hash of the file that a network's weights were loaded from, or of the weights themselves if they changed since."""
     state = _state_sha256(network)
-    loaded, file = _FILES.get(network, ("", ""))
+    loaded, file = getattr(network, "loaded_sha256", ("", ""))
     return file if loaded == state else state
 
 

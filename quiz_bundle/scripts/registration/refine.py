@@ -57,6 +57,7 @@ class Bend:
         return float((distances * self.weights).sum() / self.weights.sum())
 
 
+@torch.inference_mode(False)  # its gradient is needed whatever mode the caller is in
 def climb(
     start: RigidTransform, fixed: MetaTensor, moving: MetaTensor, points_mm: Tensor, steps: int = 12
 ) -> tuple[RigidTransform, float]:
@@ -99,6 +100,7 @@ def climb(
     return (step @ backward).inverse(), reached
 
 
+@torch.inference_mode(False)
 def bend(start: RigidTransform, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor, steps: int = 25) -> Bend | None:
     """Let small patches of the moving body move with a smooth field to where the scans correlate best in each, by L-BFGS.
 
@@ -161,7 +163,9 @@ class _Comparison:
         points = groups_mm.reshape(-1, 3)
         to_grid = grid_from_mm(moving.affine, moving.shape[1:])
         self._known = (apply_affine(to_grid, points).abs() <= limit_grid(moving)).all(-1)
-        self._image, self._limit = fixed.as_tensor()[None], limit_grid(fixed)
+        image = fixed.as_tensor()[None]
+        # What was made in inference mode cannot be kept for a backward pass; a copy can.
+        self._image, self._limit = image.clone() if image.is_inference() else image, limit_grid(fixed)
         self.to_grid = grid_from_mm(fixed.affine, fixed.shape[1:])
         self.wanted = values_at(moving, points).reshape(self._shape)
 

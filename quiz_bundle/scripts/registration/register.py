@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,21 +16,32 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from ..core.bundle import BUNDLE
-from ..core.options import as_bool, as_choice, as_seed, as_uid
+from ..core.errors import InputError
+from ..core.options import as_bool, as_choice, as_seed, as_uid, settings_of
 from ..core.rigid import RigidTransform, fit_translation, polish
+from ..core.threads import free_threads
+from ..images.dicom.dose import Dose, read_dose
+from ..images.dicom.structures import StructureSet, read_structures
+from ..images.hounsfield import no_hounsfield
 from ..images.landmarks import PairedLandmarks, read_landmarks, read_points
-from ..images.masks import load_labels, load_region
+from ..images.masks import check_touches, load_labels
+from ..images.region import read_region
+from ..images.volume_checks import check_field
 from ..images.volumes import load_volume, standardise
 from ..network.quiznet import QuizNet
 from ..network.weights import load_weights, weights_sha256
 from .answers import answer
 from .assess import no_fit
+from .carry import carry
 from .metrics import inside_both, landmark_report
 from .queries import select
 from .region import in_region
-from .result import Registration
+from .result import Registration, Verdict
 from .search import Fit, SearchSettings, mark_inliers, search
 from .settle import Settled, settle
+
+VOLUMES = ("fixed", "moving", "fixed_region", "moving_labels")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,7 @@ class Options:
     @classmethod
     def of(cls, search: Mapping[str, object] | None = None, **options: object) -> Options:
         """From a config's plain values."""
-        return cls(search=SearchSettings(**(search or {})), **options)  # type: ignore[arg-type]
+        return cls(search=settings_of(SearchSettings, "search", search), **options)  # type: ignore[arg-type]
 
 
 class Stopwatch:
@@ -114,6 +127,9 @@ def register(
     queries_in: str = "fixed",
     landmarks: str | Path | Sequence[str] | PairedLandmarks | None = None,
     fixed_region: str | Path | MetaTensor | None = None,
+    fixed_region_roi: int | str | None = None,
+    structures: str | Path | StructureSet | None = None,
+    dose: str | Path | Dose | None = None,
     moving_labels: str | Path | MetaTensor | None = None,
     fixed_series: str | None = None,
     moving_series: str | None = None,
@@ -121,13 +137,15 @@ def register(
     """Register a moving CT to a fixed one.
 
     Args:
-        fixed, moving: files, DICOM folders, or volumes (1, I, J, K) in HU with their affines.
+        fixed, moving: files, DICOM folders, or volumes (1, I, J, K) in HU with their affines, on any device.
         network: of ``load_network`` when left out.
         options: see ``Options``.
         queries: file of points to look up in the fixed (or, with ``queries_in``, the moving) image.
         queries_in: "fixed" or "moving".
         landmarks: corresponding points to measure the error at; never used in the fit.
-        fixed_region: mask on the fixed image; matches inside it make the fit.
+        fixed_region: mask on the fixed image, or an RTSTRUCT of its series; matches inside it make the fit.
+        fixed_region_roi: number or name of the structure in that RTSTRUCT.
+        structures, dose: RTSTRUCT and RTDOSE of either series, carried to the other if the result is accepted.
         moving_labels: label map on the moving image, carried over to the fixed grid by the report.
         fixed_series, moving_series: series UID of the scan to take where its DICOM folder holds several.
 
@@ -151,6 +169,9 @@ def register(
                 "queries_in": queries_in,
                 "landmarks": landmarks,
                 "fixed_region": fixed_region,
+                "fixed_region_roi": fixed_region_roi,
+                "structures": structures,
+                "dose": dose,
                 "moving_labels": moving_labels,
             }
         )
@@ -163,16 +184,30 @@ def register(
 
 
 def load_case(inputs: Mapping[str, object]) -> dict[str, object]:
-    """Load whatever of a case is still a path; ``landmarks`` and ``queries`` become points in RAS mm."""
+    """Load whatever of a case is still a path, onto the CPU; ``landmarks`` and ``queries`` become points in RAS mm."""
     case = dict(inputs)
+    for key, value in case.items():
+        if key in VOLUMES and isinstance(value, Tensor):  # the network moves what it reads; all else is done on the CPU
+            case[key] = value.cpu()
     for key in ("fixed", "moving"):
         if case.get(key) is not None and not isinstance(case[key], Tensor):
             series = case.get(f"{key}_series")
             case[key] = load_volume(case[key], series_uid=None if series is None else as_uid(f"{key}_series", series))
-    for key, load in (("fixed_region", load_region), ("moving_labels", load_labels)):
-        if case.get(key) is not None and not isinstance(case[key], Tensor):
-            case[key] = load(case[key])
     fixed, moving = case["fixed"], case["moving"]
+    for key in ("fixed", "moving"):
+        check_field(case[key], _called(inputs, key))
+    if case.get("moving_labels") is not None and not isinstance(case["moving_labels"], Tensor):
+        case["moving_labels"] = load_labels(case["moving_labels"])
+    if case.get("fixed_region") is not None and not isinstance(case["fixed_region"], Tensor):
+        case["fixed_region"] = read_region(case["fixed_region"], case.get("fixed_region_roi"), fixed, moving)
+    elif case.get("fixed_region_roi") is not None and case.get("fixed_region") is None:
+        raise InputError("fixed_region_roi", "an RTSTRUCT as fixed_region beside it", "none", "give --fixed_region FILE")
+    for key, kind in (("fixed_region", "fixed"), ("moving_labels", "moving")):
+        if case.get(key) is not None:
+            check_touches(case[key], case[kind], _called(inputs, key), kind)
+    for key, read in (("structures", read_structures), ("dose", read_dose)):
+        if isinstance(case.get(key), (str, os.PathLike)):
+            case[key] = read(case[key], fixed, moving)
     if case.get("landmarks") is not None:
         case["landmarks"] = read_landmarks(case["landmarks"], _file_affine(fixed), _file_affine(moving))
         inside_both(case["landmarks"], fixed, moving)  # refused now, before anything is computed
@@ -182,10 +217,16 @@ def load_case(inputs: Mapping[str, object]) -> dict[str, object]:
     return case
 
 
+def _called(inputs: Mapping[str, object], key: str) -> object:
+    """What an input is called in a message: its path, or its role if it is no path."""
+    return inputs[key] if isinstance(inputs[key], (str, os.PathLike)) else key
+
+
 def _file_affine(volume: MetaTensor) -> Tensor:
     return torch.as_tensor(volume.meta.get("original_affine", volume.affine))
 
 
+@free_threads()
 def conclude(
     case: Mapping[str, object],
     pair: Sequence[MetaTensor],
@@ -220,6 +261,11 @@ def conclude(
             stage=watch.stage,
         )
     transform = settled.transform
+    verdict, notes = judge_values(settled.verdict, fixed, moving)
+    carried = None
+    if case.get("structures") is not None or case.get("dose") is not None:
+        with watch.stage("carry"):
+            carried = carry(case, fixed, moving, transform, verdict.accepted)
     marks = case.get("landmarks")
     answers = None
     if case.get("queries") is not None:
@@ -231,7 +277,7 @@ def conclude(
         moving=moving,
         fixed_to_moving=transform,
         matches=settled.matches,
-        verdict=settled.verdict,
+        verdict=verdict,
         parts=settled.parts,
         seconds=watch.total(),
         device=str(next(network.parameters()).device),
@@ -240,6 +286,8 @@ def conclude(
         landmark_points=marks,
         answers=answers,
         moving_labels=case.get("moving_labels"),
+        carried=carried,
+        notes=notes,
         options={
             "transform": options.transform,
             "refine": options.refine,
@@ -253,6 +301,22 @@ def conclude(
             "fingerprint": case.get("fingerprint", ""),
         },
     )
+
+
+def judge_values(verdict: Verdict, fixed: MetaTensor, moving: MetaTensor) -> tuple[Verdict, dict[str, str]]:
+    """The verdict, with a reason for each scan whose values are clearly no HU, and a note on each where they may be none."""
+    notes = {}
+    for role, scan in (("moving", moving), ("fixed", fixed)):
+        found = no_hounsfield(scan)
+        if found is None:
+            continue
+        why, clearly = found
+        sentence = f"The {role} scan's values {'are' if clearly else 'may be'} no HU: {why}."
+        logger.warning(sentence)
+        notes[role] = sentence
+        if clearly:
+            verdict = replace(verdict, accepted=False, reasons=[sentence, *verdict.reasons])
+    return verdict, notes
 
 
 def final_fit(found: Fit, options: Options, fixed_region: MetaTensor | None) -> Fit:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from monai.data import MetaTensor
 from torch import Tensor
 
 from ..core.rigid import RigidTransform
 from ..images.landmarks import PairedLandmarks
+
+if TYPE_CHECKING:
+    from .carry import Carried
 
 
 @dataclass
@@ -102,6 +106,8 @@ class Registration:
         parts: what the body moved in, the one whose map is handed out first; empty without a fit.
         landmarks: errors at given landmarks (``metrics.landmark_report``).
         options: the options as used.
+        carried: structures and dose on the other scan; None if there were none.
+        notes: what is odd about the scans, a sentence by the role; none where nothing is.
     """
 
     fixed: MetaTensor
@@ -118,3 +124,5 @@ class Registration:
     moving_labels: MetaTensor | None = None
     options: dict = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
+    carried: Carried | None = None
+    notes: dict[str, str] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from monai.data import MetaTensor
 
 from ..core.geometry import inside
 from ..core.rigid import RigidTransform, consensus, fit_robust, polish, residual_mm
+from ..core.threads import free_threads
 from ..images.volumes import resample, standard_grid
 from ..network.quiznet import QuizNet
 from .matcher import Matcher
@@ -120,6 +121,7 @@ def mark_inliers(matches: Matches, transform: RigidTransform, threshold_mm: floa
     return replace(matches, inlier=residual_mm(transform, matches.fixed_mm, matches.moving_mm) <= threshold_mm)
 
 
+@free_threads()
 def search(
     network: QuizNet,
     fixed: MetaTensor,

@@ -23,6 +23,7 @@ from ..core.errors import InputError
 from ..core.geometry import as_affine, centre_mm, spacing_of
 from ..images.landmarks import write_markups
 from ..registration.result import Answers, Matches, Registration
+from .carried import carried_record
 from .dicom.outputs import dicom_record, write_dicom
 from .files import image_jobs, transform_text
 from .identification import same_patient, series_record
@@ -42,6 +43,8 @@ OUTPUT_NAMES = (
     "queries_answered.mrk.json",
     "registration.dcm",
     "report.dcm",
+    "structures.dcm",
+    "dose.dcm",
     "report.html",
     "report.json",  # last: a folder that holds it holds the others too
 )
@@ -100,6 +103,37 @@ def write_outputs(
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
     return {name: output_dir / name for name in written}
+
+
+def set_aside(output_dir: str | Path, keep: bool = True) -> None:
+    """Clear a folder of an earlier run's output files, so that a run that fails leaves nothing that looks like its result.
+
+    Args:
+        output_dir: the folder; need not be there.
+        keep: move them to ``previous`` in it, in the place of what that held; otherwise they are deleted, there too.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    output_dir = Path(output_dir)
+    check_writable(output_dir)
+    previous = output_dir / "previous"
+    try:
+        for left in output_dir.glob(".unfinished-*"):  # of a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        earlier = [name for name in reversed(OUTPUT_NAMES) if os.path.lexists(output_dir / name)]
+        for name in OUTPUT_NAMES if earlier or not keep else ():
+            (previous / name).unlink(missing_ok=True)
+        for name in earlier:
+            if keep:
+                previous.mkdir(exist_ok=True)
+                os.replace(output_dir / name, previous / name)
+            else:
+                (output_dir / name).unlink()
+        if not keep and previous.is_dir() and not any(previous.iterdir()):
+            previous.rmdir()
+    except OSError as error:
+        raise _unwritable(output_dir, error) from error
 
 
 def check_writable(output_dir: str | Path) -> None:
@@ -211,13 +245,14 @@ def report_record(registration: Registration, anonymous: bool = False, report_di
         "versions": versions(),
         "weights_sha256": registration.weights_sha256,
         "inputs": {
-            "fixed": _input_record(registration.fixed, "fixed", anonymous),
-            "moving": _input_record(registration.moving, "moving", anonymous),
+            role: _input_record(getattr(registration, role), role, anonymous, registration.notes.get(role))
+            for role in ("fixed", "moving")
         },
         "same_patient": same_patient(registration.fixed, registration.moving),
         "checks": quality_record(registration),
         "options": options_record(registration.options, anonymous),
         "dicom": dicom_record(registration, anonymous, report_dicom),
+        "carried": carried_record(registration.carried, anonymous),
     }
     if fit is not None:
         centre = centre_mm(registration.fixed.affine, registration.fixed.shape[1:])
@@ -234,11 +269,12 @@ def options_record(options: Mapping[str, object], anonymous: bool = False) -> di
     return _plain({key: value for key, value in options.items() if not anonymous or key in ANONYMOUS_OPTIONS})
 
 
-def _input_record(volume: MetaTensor, role: str, anonymous: bool) -> dict:
+def _input_record(volume: MetaTensor, role: str, anonymous: bool, note: str | None) -> dict:
     meta = volume.meta
     described = None if anonymous else series_record(volume)
     return {
         **({} if described is None else {"series": described}),
+        **({} if note is None else {"note": note}),
         "name": role if anonymous else str(meta.get("name", role)),
         "sha256": meta.get("sha256", ""),
         "shape": meta.get("original_shape", tuple(volume.shape[1:])),

@@ -243,7 +243,7 @@ def mean_shift_mm(pairs: Sequence[Mapping[str, object]]) -> Tensor:
     for pair in pairs:
         points = read_landmarks(pair["landmarks"])
         images = [nib.load(pair[key]) for key in ("fixed", "moving")]  # headers only
-        fixed, moving = (centre_mm(nifti_affine(image), image.shape) for image in images)
+        fixed, moving = (centre_mm(nifti_affine(image.header), image.shape) for image in images)
         shifts.append((points.moving_mm - points.fixed_mm).mean(0) - (moving - fixed))
     return torch.stack(shifts).mean(0)
 

@@ -12,7 +12,8 @@ from ..core.errors import InputError
 from ..images.image_files import find_images
 from ..images.landmarks import read_landmarks
 from ..images.volumes import load_volume
-from .phantom import PelvisPhantom
+from .joints import Joints, joints_beside, phantom_joints
+from .phantom import PelvisPhantom, PhantomSession
 from .regime_recipes import REGIMES
 from .regimes import EvaluationCase, draw_case, real_case
 
@@ -118,7 +119,8 @@ class Maker:
     """Makes planned pairs; keeps the volumes that it loaded last."""
 
     def __init__(self, kept: int = 2) -> None:
-        self._kept, self._volumes = kept, dict[tuple[str, float], MetaTensor]()
+        self._kept, self._loaded = kept, dict[tuple[str, float], MetaTensor | PhantomSession]()
+        self._jointed: tuple[str, Joints] = "", Joints()
 
     def make(self, planned: Planned) -> EvaluationCase:
         """Make a pair.
@@ -130,20 +132,35 @@ class Maker:
             return _real(planned.volume, planned.pair)
         length = PHANTOM_MM["usual" if REGIMES[planned.regime].max_offset else "long"]
         other = self.volume(planned.other) if planned.other else None
-        return draw_case(self.volume(planned.source, length), planned.regime, planned.seed, other)
+        volume = self.volume(planned.source, length)
+        joints = self.joints(planned.source, length) if REGIMES[planned.regime].part else None
+        return draw_case(volume, planned.regime, planned.seed, other, joints)
+
+    def joints(self, source: str, length_mm: float) -> Joints:
+        """What bends in a CT file, with the structures beside it, or in a phantom."""
+        if source != self._jointed[0]:
+            loaded = self._load(source, length_mm)
+            found = phantom_joints(loaded) if isinstance(loaded, PhantomSession) else joints_beside(source, loaded)
+            self._jointed = source, found
+        return self._jointed[1]
 
     def volume(self, source: str, length_mm: float = PHANTOM_MM["usual"]) -> MetaTensor:
         """A CT file, or a phantom of a length."""
-        key = (source, length_mm if source.startswith("phantom-") else 0.0)
-        if key not in self._volumes:
-            while len(self._volumes) >= self._kept:
-                del self._volumes[next(iter(self._volumes))]
-            self._volumes[key] = _phantom(*key) if key[1] else load_volume(source)
-        return self._volumes[key]
+        loaded = self._load(source, length_mm)
+        return loaded if isinstance(loaded, MetaTensor) else loaded.volume
+
+    def _load(self, source: str, length_mm: float) -> MetaTensor | PhantomSession:
+        phantom = source.startswith("phantom-")
+        key = (source, length_mm if phantom else 0.0)
+        if key not in self._loaded:
+            while len(self._loaded) >= self._kept:
+                del self._loaded[next(iter(self._loaded))]
+            self._loaded[key] = _phantom(source, length_mm) if phantom else load_volume(source)
+        return self._loaded[key]
 
 
-def _phantom(source: str, length_mm: float) -> MetaTensor:
-    return PelvisPhantom(int(source.split("-")[1]), length_mm).session("ebrt", spacing=PHANTOM_SPACING).volume
+def _phantom(source: str, length_mm: float) -> PhantomSession:
+    return PelvisPhantom(int(source.split("-")[1]), length_mm).session("ebrt", spacing=PHANTOM_SPACING)
 
 
 def _pair_name(pair: Mapping) -> str:

@@ -25,6 +25,11 @@ class Regime(PairRecipe):
         organ_motion_rms: RMS displacement along each axis in the middle of the moving field, mm; it falls off to the
             deformation's within ``ORGANS_MM``. 0 for a deformation that is everywhere alike.
         unrelated: the moving scan is drawn from another volume. There is no truth; all that is right is to refuse.
+        part: the part of the body that the moving field is centred on and errors are measured at, at its bone; empty for
+            a body that moves as one.
+        posture: what bends: "hips", "neck", "lumbar"; or slides and fills: "organs".
+        least_bend: share of the largest turn that one of the joints has at least.
+        above_mm: from the middle of the part's joints to the middle of the moving field, along z; ``max_offset`` shifts it.
     """
 
     slice_mm: float = 3.0
@@ -35,6 +40,10 @@ class Regime(PairRecipe):
     mirrored: bool = False
     organ_motion_rms: float = 0.0
     unrelated: bool = False
+    part: str = ""
+    posture: str = ""
+    least_bend: float = 0.5
+    above_mm: float = 0.0
 
 
 def regime(x: float, y: float, z: float, **settings: object) -> Regime:
@@ -57,6 +66,10 @@ def regime(x: float, y: float, z: float, **settings: object) -> Regime:
 
 def _r1(**settings: object) -> Regime:
     return regime(260, 240, 160, **settings)
+
+
+def _part(x: float, y: float, z: float, **settings: object) -> Regime:
+    return regime(x, y, z, **{"max_offset": 25.0, "deformation_rms": (2.0, 2.0), **settings})
 
 
 HARD = {"max_offset": 120.0, "noise": (40.0, 80.0)}
@@ -92,5 +105,10 @@ REGIMES: dict[str, Regime] = {
     ),
     "H4": regime(150, 140, 80, max_turn=40.0, deformation_rms=(5.0, 5.0), applicator=1.0, **HARD),
     "H5": regime(180, 180, 90, max_turn=40.0, deformation_rms=(4.0, 4.0), cbct=1.0, **HARD),
+    # Parts that moved against each other; the field is centred on the one that is measured.
+    "A1": _part(260, 240, 160, part="pelvis", posture="hips", above_mm=15.0),
+    "A2": _part(260, 240, 180, part="skull", posture="neck", above_mm=0.0),
+    "A3": _part(260, 240, 160, part="pelvis", posture="lumbar", above_mm=25.0),
+    "A4": _part(260, 240, 160, part="bones", posture="organs", max_offset=60.0),
     "unrelated": _r1(unrelated=True),
 }

@@ -8,7 +8,7 @@ and a world frame that says nothing about where it lies. A real pair with landma
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -23,15 +23,23 @@ from ..images.body import body_mask
 from ..images.landmarks import PairedLandmarks
 from ..images.volumes import make_volume, resample, standard_grid, to_orientation_ras
 from ..registration.metrics import tre_mm
-from ..synthetic import appearance
+from . import appearance
 from .deformation import SmoothDeformation, Swell
+from .joints import Joints, find_joints
+from .motion import Motion
+from .profile import BONE_HU
+from .regime_parts import draw_parts
 from .regime_recipes import ORGANS_MM, REGIMES, Regime
-from .synthesis import AIR, Grid, Motion, body_points, dress, random_turn, render
+from .synthesis import AIR, Grid, body_points, dress, random_turn, render
 
 FIXED_NOISE_HU = (5.0, 12.0)
 FRAME_SHIFT_MM = 400.0
 LEAST_BODY = 0.3  # of the moving field: nobody scans air
 COUCH_SHARE = 0.001  # of the reference's voxels dense but not patient: then it has a couch of its own
+
+
+def _nobody() -> Tensor:
+    return torch.zeros(0, 3, dtype=torch.float64)
 
 
 @dataclass
@@ -49,6 +57,10 @@ class EvaluationCase:
         best_rigid_mm: its mean TRE; NaN for unrelated scans, like what follows.
         start_mm, turn_deg: the centre's offset and the angle from aligned geometric centres to the best rigid map.
         overlap: fraction of the moving field inside the fixed one; NaN for a real pair.
+        part: name of the part that the points above are of, at its bone; "body" for tissue of a body that moves as one.
+        all_fixed_mm, all_moving_mm: (M, 3) corresponding points of the whole moving body in the common field, where parts
+            move; none otherwise.
+        all_part: (M,) index in ``motion.part_maps()`` of the part of each, -1 between two.
     """
 
     regime: str
@@ -63,6 +75,10 @@ class EvaluationCase:
     start_mm: float
     turn_deg: float
     overlap: float
+    part: str = "body"
+    all_fixed_mm: Tensor = field(default_factory=_nobody, repr=False)
+    all_moving_mm: Tensor = field(default_factory=_nobody, repr=False)
+    all_part: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long), repr=False)
 
     def tre_mean_mm(self, fixed_to_moving: RigidTransform | None) -> float:
         """Mean TRE in mm of a result; infinite when there is none, and for unrelated scans, where none is right."""
@@ -71,7 +87,9 @@ class EvaluationCase:
         return float(tre_mm(fixed_to_moving, self.body_fixed_mm, self.body_moving_mm).mean())
 
 
-def draw_case(volume: MetaTensor, regime: str, seed: int, other: MetaTensor | None = None) -> EvaluationCase:
+def draw_case(
+    volume: MetaTensor, regime: str, seed: int, other: MetaTensor | None = None, joints: Joints | None = None
+) -> EvaluationCase:
     """Draw a case of a regime from a CT (1, I, J, K) in HU at its own resolution; the same seed gives the same case.
 
     Args:
@@ -79,9 +97,10 @@ def draw_case(volume: MetaTensor, regime: str, seed: int, other: MetaTensor | No
         regime: name in ``REGIMES``.
         seed: of all draws.
         other: what an unrelated moving scan is drawn from.
+        joints: of the reference, for a regime whose parts move; looked for by rule when left out.
 
     Raises:
-        InputError: the regime has no such name or lacks its other volume, or the CT is too short for it.
+        InputError: the regime has no such name or lacks its other volume, or the CT is too short for it or lacks its joints.
     """
     if regime not in REGIMES:
         raise InputError("regimes", f"names among {', '.join(REGIMES)}", repr(regime), "choose one of them")
@@ -92,14 +111,19 @@ def draw_case(volume: MetaTensor, regime: str, seed: int, other: MetaTensor | No
     patient, has_couch = without_couch(volume)
     scene = without_couch(other)[0] if recipe.unrelated else mirrored(patient) if recipe.mirrored else patient
     grid = Grid.around(torch.zeros(3), [lo for lo, _ in recipe.moving_extent], recipe.spacing)
-    pose = _draw_pose(scene, grid, recipe, random, regime)
+    bend, organs = None, ()
+    if recipe.part:
+        bend, organs, pose = draw_parts(recipe, random, joints or find_joints(patient))
+    else:
+        pose = _draw_pose(scene, grid, recipe, random, regime)
     rms, correlation, middle = recipe.deformation_rms[0], random.uniform(*recipe.correlation), pose.matrix[:3, 3]
     swell = Swell(middle, recipe.organ_motion_rms / rms, ORGANS_MM) if recipe.organ_motion_rms else None
     deformation = SmoothDeformation(rms, correlation, random, swell=swell)
 
     # The scan is made round the origin of a frame of its own, and put where its header says afterwards.
-    local = Motion(pose, deformation)
-    bare = torch.cat([render(scene, local(part), (len(part),)) for part in grid.points_mm().split(1_000_000)])
+    local = Motion(pose, deformation, bend, organs)
+    lattice = grid.points_mm(torch.float64 if bend is None else torch.float32)
+    bare = torch.cat([render(scene, local(part), (len(part),)) for part in lattice.split(1_000_000)])
     bare = bare.reshape(grid.shape)
     dressed = _face_up(dress(_face_up(bare, recipe), recipe, random), recipe)
     seen = torch.where(dressed > AIR + 1, bare, torch.tensor(AIR))  # not what a cone beam's cylinder cuts away
@@ -107,13 +131,44 @@ def draw_case(volume: MetaTensor, regime: str, seed: int, other: MetaTensor | No
     points = points[inside(local(points), volume.affine, volume.shape[1:])]
     place = torch.as_tensor(random.uniform(-1, 1, 3) * FRAME_SHIFT_MM)
     header = RigidTransform.about([0.0, 0.0, 180.0 if recipe.turned_header else 0.0], place, torch.zeros(3))
-    motion = Motion(pose @ header.inverse(), deformation)
+    motion = Motion(pose @ header.inverse(), deformation, bend, organs)
     order = recipe.orientations[random.randint(len(recipe.orientations))]
     moving = _as_scanned(dressed, grid, recipe, header, order, f"{regime}_{seed:04d}")
     fixed = _as_planned(volume, has_couch, random)
     if recipe.unrelated:
         return _unrelated(regime, seed, fixed, moving)
-    return _case(regime, seed, fixed, moving, motion, motion(header(points)), header(points))
+    case = _case(regime, seed, fixed, moving, motion, motion(header(points)), header(points))
+    if bend is None:
+        return case
+    seen = make_volume(seen[None], grid.affine)
+    return _at_part(case, recipe, volume, local, header, body_points(seen, recipe.points, random, BONE_HU))
+
+
+def _at_part(
+    case: EvaluationCase, recipe: Regime, volume: MetaTensor, local: Motion, header: RigidTransform, bone_mm: Tensor
+) -> EvaluationCase:
+    """The case measured at the named part's bone; the points that it had until now are those of all parts."""
+    fixed_mm = local(bone_mm)
+    named = local.part_of(fixed_mm) == local.bend.names.index(recipe.part)
+    keep = named & inside(fixed_mm, volume.affine, volume.shape[1:])
+    at = _case(case.regime, case.seed, case.fixed, case.moving, case.motion, fixed_mm[keep], header(bone_mm[keep]))
+    everything = {"all_fixed_mm": case.body_fixed_mm, "all_moving_mm": case.body_moving_mm}
+    return replace(at, part=recipe.part, all_part=local.part_of(case.body_fixed_mm), **everything)
+
+
+def part_region(case: EvaluationCase) -> MetaTensor:
+    """A mask (1, I, J, K), 1 at the named part's bone in the fixed scan: what a user would give as ``fixed_region``.
+
+    Raises:
+        ValueError: the case has no parts.
+    """
+    if case.motion is None or case.motion.bend is None:
+        raise ValueError("part region: expected a case of a regime with parts (A1, A2, A3), found one without.")
+    voxels = (case.fixed.as_tensor()[0] > BONE_HU).nonzero()
+    mine = case.motion.part_of(ijk_to_mm(voxels, case.fixed.affine)) == case.motion.bend.names.index(case.part)
+    mask = torch.zeros(case.fixed.shape[1:])
+    mask[tuple(voxels[mine].T)] = 1
+    return make_volume(mask[None], case.fixed.affine, case.fixed.meta)
 
 
 def real_case(name: str, fixed: MetaTensor, moving: MetaTensor, landmarks: PairedLandmarks) -> EvaluationCase:

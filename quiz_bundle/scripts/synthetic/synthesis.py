@@ -6,7 +6,7 @@ evaluated and never estimated: a point of the moving scan lies in the fixed scan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,33 +29,17 @@ from ..core.geometry import (
 from ..core.rigid import RigidTransform, rotation_matrix
 from ..images.body import body_mask
 from ..images.volumes import resample, standard_grid
-from ..synthetic import appearance
+from . import appearance
+from .bend import Bend
 from .deformation import SmoothDeformation
+from .filling import Soft, draw_fillings
+from .joints import Joints
+from .motion import Motion
+from .skeleton import random_hinge
 
 AIR = appearance.AIR
-
-
-@dataclass(frozen=True)
-class Motion:
-    """Where moving points lie in the fixed scan: a rigid map, then a smooth deformation of the fixed anatomy.
-
-    Attributes:
-        rigid: moving RAS mm to fixed RAS mm.
-        deformation: applied after it, in the fixed frame; None for a rigid pair.
-    """
-
-    rigid: RigidTransform
-    deformation: SmoothDeformation | None = None
-
-    def __call__(self, moving_mm: Tensor) -> Tensor:
-        """Fixed points (..., N, 3) of moving points, RAS mm, float64, exact."""
-        points = self.rigid(moving_mm)
-        return points if self.deformation is None else self.deformation.forward(points)
-
-    def inverse(self, fixed_mm: Tensor) -> Tensor:
-        """Moving points (..., N, 3) of fixed points, RAS mm, float64, to 1e-9 mm."""
-        points = as_points(fixed_mm)
-        return self.rigid.inverse()(points if self.deformation is None else self.deformation.inverse(points))
+LABEL_MM = 1e-4  # to which points that a network learns from are true
+BENDS = {"hips": 3.0, "neck": 3.0, "spine": 2.0, "organs": 0.5, "hinge": 1.0}
 
 
 @dataclass(frozen=True)
@@ -65,14 +49,22 @@ class Source:
     Attributes:
         scans: spacing (mm) -> volume (1, I, J, K) in HU, RAS, isotropic.
         patients: the same with everything outside the body set to air (no couch).
+        joints: what can bend in it.
     """
 
     scans: dict[float, MetaTensor]
     patients: dict[float, MetaTensor]
     name: str = ""
+    joints: Joints = field(default_factory=Joints, repr=False)
 
     @classmethod
-    def from_volume(cls, volume: MetaTensor, spacings: Sequence[float] = (3.0, 6.0), name: str = "") -> Source:
+    def from_volume(
+        cls,
+        volume: MetaTensor,
+        spacings: Sequence[float] = (3.0, 6.0),
+        name: str = "",
+        joints: Joints | None = None,
+    ) -> Source:
         """Resample a CT (1, I, J, K) in HU to each spacing, cut it to the body and its surroundings, take its couch away."""
         scans, patients = {}, {}
         for spacing in spacings:
@@ -80,7 +72,7 @@ class Source:
             mask = body_mask(scan)
             patient = MetaTensor(torch.where(mask[None], scan.as_tensor(), torch.tensor(AIR)), affine=scan.affine)
             scans[spacing], patients[spacing] = (cut_to(v, mask, margin_mm=60.0) for v in (scan, patient))
-        return cls(scans, patients, name)
+        return cls(scans, patients, name, joints or Joints())
 
 
 @dataclass(frozen=True)
@@ -116,6 +108,9 @@ class PairRecipe:
         couch, bubbles, applicator, cbct: chances of each nuisance.
         noise: range of the noise in HU.
         points: number of true correspondences drawn.
+        bend: chance that the patient bends; 0 draws what was drawn before there were joints.
+        bends: how often each kind of bend is drawn ("hips", "neck", "spine", "organs", "hinge"), of those that the patient
+            has.
     """
 
     spacing: float = 6.0
@@ -133,6 +128,8 @@ class PairRecipe:
     cbct: float = 0.3
     noise: Sequence[float] = (3.0, 40.0)
     points: int = 512
+    bend: float = 0.0
+    bends: Mapping[str, float] = field(default_factory=lambda: dict(BENDS))
 
 
 @dataclass
@@ -224,7 +221,15 @@ def draw_pair(source: Source, recipe: PairRecipe, random: np.random.RandomState)
     anchor = inner_body_point(patient, 0.35 * moving_extent, random)
     moving_grid = Grid.around(torch.zeros(3), moving_extent, spacing)
     deformation = SmoothDeformation(random.uniform(*recipe.deformation_rms), random.uniform(*recipe.correlation), random)
-    motion = Motion(RigidTransform.from_parts(random_turn(recipe.max_turn, random), as_points(anchor)), deformation)
+    turn = random_turn(recipe.max_turn, random)
+    bend, organs = None, ()
+    if recipe.bend > 0 and random.uniform() < recipe.bend:
+        bend, organs, anchor = draw_bend(source.joints, recipe.bends, anchor, moving_extent, factors, random)
+    pose = RigidTransform.from_parts(turn, as_points(anchor))
+    if bend is not None:  # the part at the anchor has the pose that was drawn
+        part = bend.names[int(bend.part_of(as_points(anchor)[None]))]
+        pose = bend.part_maps()[part].inverse() @ pose
+    motion = Motion(pose, deformation, bend, organs)
 
     fixed_extent = np.array([random.uniform(lo, hi) for lo, hi in recipe.fixed_extent])
     if recipe.max_offset is None:  # anywhere that keeps the anchor well inside, near the patient in plane
@@ -249,6 +254,39 @@ def draw_pair(source: Source, recipe: PairRecipe, random: np.random.RandomState)
         motion,
         body,
     )
+
+
+def draw_bend(
+    joints: Joints,
+    bends: Mapping[str, float],
+    anchor: Tensor,
+    extent_mm: np.ndarray,
+    factors: np.ndarray,
+    random: np.random.RandomState,
+) -> tuple[Bend, tuple[Soft, ...], Tensor]:
+    """Draw a bend that a field can see, what fills besides, and the point (3,) that the field is put round.
+
+    A hinge runs through the field round the given anchor; for joints of the patient the field is put near one of them.
+
+    Args:
+        joints: of the patient as she is in her CT.
+        bends: how often each kind is drawn, of those that she has.
+        anchor: (3,) a body point, mm.
+        extent_mm: (3,) of the field.
+        factors: by which the patient is stretched.
+        random: source of the draws.
+    """
+    kinds = [kind for kind in joints.kinds() if bends.get(kind, 0) > 0] or ["hinge"]
+    chances = np.array([bends.get(kind, 1.0) for kind in kinds], dtype=float)
+    kind = kinds[random.choice(len(kinds), p=chances / chances.sum())]
+    skeleton = joints.skeleton(kind, random)
+    aside = torch.as_tensor(random.uniform(-0.35, 0.35, 3) * extent_mm)
+    if skeleton is None:
+        return random_hinge(as_points(anchor) + aside, random).draw(random), (), anchor
+    if kind == "organs":
+        return skeleton.draw(random, factors), draw_fillings(joints.soft_mm, random, factors), anchor
+    limb = skeleton.limbs[random.randint(1, len(skeleton.limbs))]
+    return skeleton.draw(random, factors), (), torch.as_tensor(factors) * limb.centre_mm + aside
 
 
 def inner_body_point(patient: MetaTensor, margin_mm: np.ndarray, random: np.random.RandomState) -> Tensor:
@@ -279,9 +317,9 @@ def correspondences(pair: SyntheticPair, count: int, random: np.random.RandomSta
     """
     from_fixed = body_points(pair.fixed, count - count // 2, random)
     if len(pair.body_mm) == 0:
-        return from_fixed, pair.motion.inverse(from_fixed)
+        return from_fixed, pair.motion.inverse(from_fixed, LABEL_MM)
     from_moving = pair.body_mm[torch.as_tensor(random.randint(len(pair.body_mm), size=count // 2))]
     return (
         torch.cat([pair.motion(from_moving), from_fixed]),
-        torch.cat([from_moving, pair.motion.inverse(from_fixed)]),
+        torch.cat([from_moving, pair.motion.inverse(from_fixed, LABEL_MM)]),
     )

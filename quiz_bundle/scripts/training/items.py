@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -126,19 +126,26 @@ def _need_landmarks(datalist: object, section: str, items: Sequence[dict]) -> No
 
 
 def images_below(folder: str | Path) -> list[Path]:
-    """All image files below a folder, sorted.
+    """All image files below a folder, sorted, but for maps of structures (``joints.joints_beside``).
 
     Raises:
         InputError: there are none.
     """
-    if not (files := find_images(folder)):
+    files = [file for file in find_images(folder) if not file.name.split(".")[0].endswith("_structures")]
+    if not files:
         raise InputError(folder, f"a folder of CT volumes ({', '.join(IMAGE_ENDINGS)})", "none below it", "check the path")
     return files
 
 
-def balanced_weights(items: Sequence[dict]) -> torch.Tensor:
-    """Sampling weights (N,) that let each group count the same, however many members it has."""
+def balanced_weights(items: Sequence[dict], shares: Mapping[str, float] | None = None) -> torch.Tensor:
+    """Sampling weights (N,) that let each group count the same, however many members it has.
+
+    Args:
+        items: of one section of ``training_items``.
+        shares: how many times as much as the others a group counts, by its name ("pairs" are those of the datalist).
+    """
     counts: dict[str, int] = {}
     for item in items:
         counts[item["group"]] = counts.get(item["group"], 0) + 1
-    return torch.tensor([1.0 / counts[item["group"]] for item in items], dtype=torch.float64)
+    shares = shares or {}
+    return torch.tensor([shares.get(item["group"], 1.0) / counts[item["group"]] for item in items], dtype=torch.float64)

@@ -45,7 +45,7 @@ class MatchLoss(nn.Module):
 
         Args:
             found: answers of each direction, D of them, and with ``cycle`` D more for the ways back.
-            label: (B, D, Q, 13) as ``pairs.PackQueriesd`` makes it; target, presence and, for the way back, query.
+            label: (B, D, Q, 14) as ``pairs.PackQueriesd`` makes it; target, presence and, for the way back, query.
         """
         rows = label.unbind(1)
         loss = torch.stack([self.one_way(f, row) for f, row in zip(found[: len(rows)], rows, strict=True)]).mean()
@@ -55,7 +55,7 @@ class MatchLoss(nn.Module):
         return loss
 
     def one_way(self, found: Found, label: Tensor) -> Tensor:
-        """Loss of one direction, label (B, Q, 13)."""
+        """Loss of one direction, label (B, Q, 14)."""
         target, answered = label[..., :3].float(), label[..., 3].float()
         count = answered.sum().clamp_min(1)
         loss = self._points(found, target, answered)

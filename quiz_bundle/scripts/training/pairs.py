@@ -6,17 +6,23 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform, Randomizable, Transform
 from torch import Tensor
 from torch.utils.data import default_collate
 
 from ..core.geometry import inside, mm_to_ijk, spacing_of
 from ..images.landmarks import read_landmarks
-from ..images.volumes import load_volume, resample, standard_grid
+from ..images.volume_checks import check_field
+from ..images.volumes import load_volume, make_volume, resample, standard_grid
 from ..network.padding import pad_together
+from ..synthetic.joints import Joints, find_joints, joints_beside, phantom_joints
 from ..synthetic.painting import load_painting
 from ..synthetic.phantom import PelvisPhantom
 from ..synthetic.synthesis import PairRecipe, Source, correspondences, draw_pair
+from .close_up import close_up
+
+FEMUR = 2  # among the labels of a painting
 
 
 class LoadSourced(Transform):
@@ -24,14 +30,15 @@ class LoadSourced(Transform):
 
     ``{"volume": file}``, ``{"labels", "mask", "seed"}`` and ``{"phantom": seed}`` get a ``source`` to draw pairs from;
     ``{"fixed", "moving", "landmarks"}`` become volumes of one spacing (the largest) with ``fixed_points`` and
-    ``moving_points`` (N, 3) in RAS mm.
+    ``moving_points`` (N, 3) in RAS mm; ``near`` holds both at each smaller spacing, by its mm.
 
     Args:
         spacings: voxel sizes (mm) that the recipes use.
+        joints: whether to look for joints, for recipes that bend.
     """
 
-    def __init__(self, spacings: Sequence[float] = (6.0, 3.0)) -> None:
-        self.spacings = sorted(float(s) for s in spacings)
+    def __init__(self, spacings: Sequence[float] = (6.0, 3.0), joints: bool = False) -> None:
+        self.spacings, self.joints = sorted({float(s) for s in spacings}), joints
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
         """Return the loaded item."""
@@ -41,23 +48,55 @@ class LoadSourced(Transform):
         elif kind == "labels":
             volume = load_painting(data["labels"], data["mask"], int(data["seed"]))
         elif kind == "phantom":
-            volume = PelvisPhantom(int(data["phantom"])).session("ebrt", spacing=(self.spacings[0],) * 3).volume
+            session = PelvisPhantom(int(data["phantom"])).session("ebrt", spacing=(self.spacings[0],) * 3)
+            volume = session.volume
         if kind:
-            source = Source.from_volume(volume, self.spacings, name=f"{kind} {data[kind]}")
+            joints = None
+            if self.joints:
+                joints = phantom_joints(session) if kind == "phantom" else self._joints(volume, kind, data)
+            source = Source.from_volume(volume, self.spacings, f"{kind} {data[kind]}", joints)
             return {"source": source, "draw": data.get("draw", 0)}
         fixed, moving = load_volume(data["fixed"]), load_volume(data["moving"])
         landmarks = read_landmarks(data["landmarks"], fixed.affine, moving.affine)
-        spacing = self.spacings[-1]
+        for key, volume in (("fixed", fixed), ("moving", moving)):
+            check_field(volume, data[key])
+        *near, (whole_fixed, whole_moving) = [
+            [resample(volume, *standard_grid(volume, spacing)) for volume in (fixed, moving)] for spacing in self.spacings
+        ]
         return {
-            "fixed": resample(fixed, *standard_grid(fixed, spacing)),
-            "moving": resample(moving, *standard_grid(moving, spacing)),
+            "fixed": whole_fixed,
+            "moving": whole_moving,
+            **({"near": dict(zip(self.spacings, near, strict=False))} if near else {}),
             "fixed_points": landmarks.fixed_mm,
             "moving_points": landmarks.moving_mm,
         }
 
+    @staticmethod
+    def _joints(volume: MetaTensor, kind: str, data: Mapping[Hashable, object]) -> Joints:
+        """What can bend in a CT, or in a painting, which tells where its femora are."""
+        if kind == "labels":
+            femur = load_volume(data["labels"], labels=True)
+            return find_joints(volume, make_volume((femur.as_tensor() == FEMUR).float(), femur.affine))
+        return joints_beside(data["volume"], volume)
+
+
+class Untracedd(MapTransform):
+    """Take from volumes MONAI's record of what was done to them, so that a cache of them is read back safely.
+
+    ``PersistentDataset`` then loads tensors and plain values only (``weights_only``), never code.
+    """
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        """Return a copy of the dictionary with the keys' volumes, their voxels, affines and other meta the same."""
+        volumes = {key: data[key] for key in self.key_iterator(data)}
+        return {**data, **{key: make_volume(v.as_tensor(), v.affine, v.meta) for key, v in volumes.items()}}
+
 
 class DrawPaird(Randomizable, Transform):
-    """Draw a pair of known truth from an item's ``source``; items that are pairs already pass.
+    """Draw a pair of known truth from an item's ``source``, or the look at a loaded pair that a recipe asks for.
+
+    A loaded pair stays whole at the largest spacing, as the first pass of a registration sees it; recipes of a smaller one
+    get a close-up of it (``close_up``), as the second pass does.
 
     Args:
         recipes: arguments of ``PairRecipe``, one dictionary each.
@@ -80,15 +119,23 @@ class DrawPaird(Randomizable, Transform):
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
         """Return ``fixed`` and ``moving`` (1, I, J, K) in HU and their true ``fixed_points``, ``moving_points`` in mm.
 
+        ``parts`` (N,) says which part of the body each point goes with (``Motion.followed``).
         ``drawn`` tells ``ForRealPairs`` that chance has had its share already.
         """
-        if "source" not in data:
+        near = data.get("near")
+        if "source" not in data and not near:
             return dict(data)
         random = np.random.RandomState(int(data.get("draw", 0))) if self.frozen else self.R
         recipe = self.recipes[random.choice(len(self.recipes), p=self.chances)]
+        if "source" not in data:
+            pair = {key: value for key, value in data.items() if key != "near"}
+            if recipe.spacing in near:
+                points = data["fixed_points"], data["moving_points"]
+                pair["fixed"], pair["moving"] = close_up(near[recipe.spacing], points, recipe, random)
+            return pair
         pair = draw_pair(data["source"], recipe, random)
         fixed_mm, moving_mm = correspondences(pair, self.points, random)
-        points = {"fixed_points": fixed_mm, "moving_points": moving_mm}
+        points = {"fixed_points": fixed_mm, "moving_points": moving_mm, "parts": pair.motion.followed(moving_mm)}
         return {"fixed": pair.fixed, "moving": pair.moving, **points, "drawn": True}
 
 
@@ -115,16 +162,18 @@ class PackQueriesd(Randomizable, MapTransform):
         self.queries = queries
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, Tensor]:
-        """Return ``image`` (2, I, J, K), ``queries`` (2, Q, 3) in voxels, ``label`` (2, Q, 13) and ``sizes`` (2, 3).
+        """Return ``image`` (2, I, J, K), ``queries`` (2, Q, 3) in voxels, ``label`` (2, Q, 14) and ``sizes`` (2, 3).
 
         A label is the target in voxels of the searched volume (3), whether it lies in its field (1), the query in voxels of
-        the asked volume (3), and the voxel sizes in mm of the searched (3) and of the asked volume (3).
+        the asked volume (3), the voxel sizes in mm of the searched (3) and of the asked volume (3), and the part of the
+        body that the point goes with (1): 0 for a body that moves as one, -1 for none.
         """
         keys = ("fixed", "moving") if self.R.uniform() < 0.5 else ("moving", "fixed")
         volumes = [data[key] for key in keys]
         points = [data[f"{key}_points"] for key in keys]
         visible = [inside(p, v.affine, v.shape[1:]) for p, v in zip(points, volumes, strict=True)]
         voxels = [mm_to_ijk(p, v.affine) for p, v in zip(points, volumes, strict=True)]
+        parts = data.get("parts", torch.zeros(len(points[0])))
         queries, labels = [], []
         for asked, searched in ((0, 1), (1, 0)):
             answered = (visible[asked] & visible[searched]).nonzero()[:, 0].numpy()
@@ -138,6 +187,7 @@ class PackQueriesd(Randomizable, MapTransform):
             queries.append(voxels[asked][chosen])
             steps = torch.cat([spacing_of(volumes[searched].affine), spacing_of(volumes[asked].affine)])
             row = [voxels[searched][chosen], has[:, None].double(), voxels[asked][chosen], steps.expand(len(chosen), 6)]
+            row.append(parts[chosen, None].double())
             labels.append(torch.cat(row, -1))
         return {
             "image": torch.cat(pad_together([v.as_tensor()[None] for v in volumes]), 1)[0],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ..network.weights import load_weights
 from .averaging import Average
+
+logger = logging.getLogger(__name__)
 
 
 def save_atomically(content: object, path: Path) -> None:
@@ -102,7 +105,7 @@ class Resume:
         torch.set_rng_state(state["torch_random"])
         kind, keys, position, has_gauss, gauss = state["numpy_random"]
         np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
-        trainer.logger.info("resumed after epoch %d, best validation %.3f", state["epoch"], self.best)
+        logger.info("resumed after epoch %d, best validation %.3f", state["epoch"], self.best)
 
 
 def _set_length(schedule: LRScheduler, iterations: int) -> None:

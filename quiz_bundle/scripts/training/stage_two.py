@@ -22,7 +22,7 @@ class Targets(NamedTuple):
     """What the loss of the second stage compares the answers with.
 
     Attributes:
-        label: (B, D, Q, 13) as ``pairs.PackQueriesd`` makes it.
+        label: (B, D, Q, 14) as ``pairs.PackQueriesd`` makes it.
         image: (B, 2, I, J, K), values in [0, 1], padded behind the last voxels.
         sizes: (B, 2, 3), the volumes' own shapes.
     """

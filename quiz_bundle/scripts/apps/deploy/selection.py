@@ -15,8 +15,8 @@ from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 
 from ...core.errors import InputError
+from ...images.dicom.pairing import why_unfit
 from ...images.dicom.series import Series
-from ...report.dicom.derived import why_unfit
 
 ROLES = ("fixed", "moving")
 LISTED = 8  # series named in a message; a study can hold dozens

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +13,12 @@ from pathlib import Path
 import pydicom
 from pydicom.filereader import read_partial
 
-from ...core.errors import InputError
+from ...core.errors import InputError, printable
+from ..file_tree import closed, files_below
 
 # DICOM PS3.4, table B.5-1: CT Image, Enhanced CT Image, Legacy Converted Enhanced CT Image Storage.
 CT_IMAGES = frozenset(("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"))
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory: the DICOMDIR of a disc
 PREFIX_END = 132  # bytes up to the end of "DICM" (PS3.10, 7.1)
 LONGEST_LIST = 12  # series named in a message
@@ -52,6 +53,13 @@ class Instance:
         return "LOCALIZER" in str(self.header.get("ImageType", "")).upper()
 
     @property
+    def captured(self) -> bool:
+        """Whether it is a CT slice stored as a secondary capture, as some systems export: one that knows its place."""
+        places = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SeriesInstanceUID")
+        kind = self.sop_class == SECONDARY_CAPTURE and self.header.get("Modality") == "CT"
+        return kind and all(self.header.get(name) for name in places)
+
+    @property
     def frames(self) -> int:
         """Number of images in the file."""
         return int(self.header.get("NumberOfFrames") or 1)
@@ -70,16 +78,18 @@ def choose_series(path: Path, series_uid: str | None = None) -> list[Instance]:
     """The files of the one CT series in a folder and below, or of the one that is asked for; in no order.
 
     Scout views, single images beside a volume, and what is no CT image (structures, plans, doses, a DICOMDIR, files
-    that are not DICOM, hidden ones) are passed over.
+    that are not DICOM, hidden ones) are passed over; links are followed. Slices stored as secondary captures count where
+    there are no others.
 
     Raises:
-        InputError: no CT series, several and none chosen, not the one that is asked for, or a file is damaged.
+        InputError: no CT series, several and none chosen, not the one that is asked for, or a file is damaged; a file or
+            folder cannot be opened, whatever it may hold.
     """
     images = _instances(path)
     series: dict[str, list[Instance]] = defaultdict(list)
-    for image in images:
-        if image.sop_class in CT_IMAGES and not image.localizer:
-            series[image.series].append(image)
+    slices = [image for image in images if image.sop_class in CT_IMAGES and not image.localizer]
+    for image in slices or [image for image in images if image.captured and not image.localizer]:
+        series[image.series].append(image)
     if series_uid is not None:
         if series_uid in series:
             return series[series_uid]
@@ -107,15 +117,22 @@ def quietly() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def damaged(path: Path, file: Path, found: str = "a damaged or truncated file") -> InputError:
+def damaged(
+    path: Path,
+    file: Path,
+    found: str = "a damaged or truncated file",
+    wanted: str = "readable CT images",
+    remedy: str | None = None,
+) -> InputError:
     """The mistake of a file that breaks off or holds what it should not, told without the file's name if need be."""
-    where = found if file == path else f"{found}: {file.relative_to(path)}"
-    return InputError(path, "readable CT images", where, "export or copy the series again", found)
+    where = found if file == path else f"{found}: {printable(file.relative_to(path))}"
+    what = "series" if wanted == "readable CT images" else "file"
+    return InputError(path, wanted, where, remedy or f"export or copy the {what} again", found)
 
 
 def _instances(path: Path) -> list[Instance]:
     """All DICOM files of a folder and below, or the one file."""
-    files = [path] if path.is_file() else _files(path)
+    files = [path] if path.is_file() else files_below(path)
     if not files:
         raise InputError(path, "a folder with a CT series", "nothing in it", "check the path")
     images = []
@@ -124,8 +141,7 @@ def _instances(path: Path) -> list[Instance]:
             if is_dicom(file):
                 images.append(Instance(file, _header(file)))
         except OSError as error:
-            reason = (error.strerror or type(error).__name__).lower()
-            raise damaged(path, file, f"a file that cannot be opened ({reason})") from error
+            raise closed(path, file, error) from error
         except Exception as error:  # pydicom raises anything from EOFError to struct.error on a damaged file
             raise damaged(path, file) from error
     for image in images:
@@ -137,20 +153,16 @@ def _instances(path: Path) -> list[Instance]:
         remedy = "give the folder that holds the DICOM files, or an image file itself"
         raise InputError(path, "a folder with a CT series", found, remedy)
     # A slice whose copying was broken off at once is no DICOM file any more, and at an end nobody would miss it.
-    endings = {image.file.suffix for image in images}
+    named_alike = {_kind_of_name(image.file) for image in images}
     for file in files:
-        if file.suffix in endings and file.stat().st_size < PREFIX_END:
+        if _kind_of_name(file) in named_alike and file.stat().st_size < PREFIX_END:
             raise damaged(path, file)
     return images
 
 
-def _files(folder: Path) -> list[Path]:
-    """All files of a folder and below, without those that are hidden."""
-    found = []
-    for here, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(here, name) for name in sorted(names) if not name.startswith(".")]
-    return [file for file in found if file.is_file()]
+def _kind_of_name(file: Path) -> tuple[str, bool]:
+    """Ending of a file's name and, if it has none, whether it holds a number: slices do, VERSION and LOCKFILE do not."""
+    return file.suffix, bool(file.suffix) or any(letter.isdigit() for letter in file.name)
 
 
 def _header(file: Path) -> pydicom.Dataset:
@@ -190,6 +202,8 @@ def _no_ct(path: Path, images: Sequence[Instance]) -> InputError:
         return InputError(path, "a CT series", "only scout views (LOCALIZER)", remedy)
     if any(image.header.get("Modality") == "RTIMAGE" for image in images):
         remedy = "RTIMAGE holds projections: export the cone-beam CT's reconstruction as CT images"
+    if any(image.sop_class == SECONDARY_CAPTURE for image in images):
+        remedy = "secondary captures do not say where their slices lie: export the series as CT images"
     return InputError(path, "a CT series", f"only {_kinds(images)}", remedy)
 
 

@@ -8,7 +8,24 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.datadict import tag_for_keyword
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    JPEG2000,
+    JPEG2000MC,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEG2000MCLossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+from scipy import ndimage
 
 from ...core.errors import InputError
 from .folder import damaged, quietly
@@ -19,6 +36,13 @@ IMAGE_PIXEL = (
     "SOPInstanceUID", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData",
 )  # fmt: skip
+# What pydicom and ITK's GDCM decode; any other is named.
+READ = frozenset((
+    ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, RLELossless,
+    JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless,
+    JPEG2000Lossless, JPEG2000, JPEG2000MCLossless, JPEG2000MC,
+))  # fmt: skip
+PADDED_HU, THIN_HU = -1024.0, -900.0  # what padding becomes: air, as outside any field; below, it does no harm
 ROWS_AT_A_TIME = 4  # turned round; all at once takes twice as long
 
 
@@ -30,26 +54,33 @@ def read_hounsfield(path: Path, stack: Stack) -> np.ndarray:
     """
     columns, rows = stack.slices[0].shape
     planes = np.empty((len(stack.slices), rows, columns), dtype=np.float32)
-    file, stored = None, None
+    file, stored, padded = None, None, None
     for number, each in enumerate(stack.slices):
         if each.image.file != file:  # all frames of a file lie together
             file = each.image.file
-            stored = _stored(path, file)
+            stored, padded = _stored(path, file)
             if stored.shape != (each.image.frames, rows, columns):
                 raise damaged(path, file)
         slope, intercept = each.rescale
         planes[number] = np.multiply(stored[each.frame], slope, dtype=np.float64) + intercept
+        if padded is not None:
+            planes[number][_no_image(padded[each.frame], planes[number])] = PADDED_HU
     volume = np.empty(planes.shape[::-1], dtype=np.float32)
     for row in range(0, rows, ROWS_AT_A_TIME):
         volume[:, row : row + ROWS_AT_A_TIME] = planes[:, row : row + ROWS_AT_A_TIME].transpose(2, 1, 0)
     return volume
 
 
-def _stored(path: Path, file: Path) -> np.ndarray:
-    """The stored values (frames, rows, columns) of a file, unpacked, sign and all."""
+def _stored(path: Path, file: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """The stored values (frames, rows, columns) of a file, unpacked, sign and all, and where they are padding, if any is."""
     try:
         with quietly():
             dataset = pydicom.dcmread(file, force=True)
+            syntax = dataset.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian)
+            if syntax not in READ:
+                name = syntax.name if syntax.name == syntax else f"{syntax.name} ({syntax})"
+                found = f"pixels in the transfer syntax {name}, which is not read"
+                raise damaged(path, file, found, remedy="export the series uncompressed")
             if "PixelData" not in dataset:
                 raise damaged(path, file, "an image without pixels, or a truncated one")
             if int(dataset.get("SamplesPerPixel", 1)) != 1:
@@ -57,6 +88,7 @@ def _stored(path: Path, file: Path) -> np.ndarray:
             allocated, bits = int(dataset.BitsAllocated), int(dataset.BitsStored)
             high = int(dataset.get("HighBit", bits - 1))
             kind = np.dtype(f"{'i' if dataset.PixelRepresentation else 'u'}{allocated // 8}")
+            padding = _padding(dataset, kind)
             shape = (-1, int(dataset.Rows), int(dataset.Columns))
             values = _unpacked(dataset).astype(kind, copy=False).reshape(shape)
     except InputError:
@@ -64,8 +96,39 @@ def _stored(path: Path, file: Path) -> np.ndarray:
     except Exception as error:  # readers raise anything on a damaged file
         raise damaged(path, file) from error
     if bits < allocated:  # old systems keep other things in the bits to spare, and the sign in the highest bit stored
-        values = np.right_shift(np.left_shift(values, allocated - 1 - high), allocated - bits)
-    return values
+        spare = allocated - 1 - high, allocated - bits
+        values, padding = (np.right_shift(np.left_shift(each, spare[0]), spare[1]) for each in (values, padding))
+    if not len(padding):
+        return values, None
+    return values, (padding.min() <= values) & (values <= padding.max())
+
+
+def _padding(dataset: pydicom.Dataset, kind: np.dtype) -> np.ndarray:
+    """The stored values between which there is no image (PS3.3, C.7.5.1.1.2): two, one, or none if the file names none.
+
+    A negative value that is written as an unsigned number, or the other way round, is what its bits say.
+    """
+    ends = []
+    for name in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+        value = dataset.get(name)
+        if value in (None, "", b""):
+            break
+        if isinstance(value, bytes):  # pydicom could not tell whether it is signed
+            value = int.from_bytes(value, "little")
+        ends.append(int(value) % 2 ** (8 * kind.itemsize))
+    return np.array(ends, f"u{kind.itemsize}").view(kind)
+
+
+def _no_image(padded: np.ndarray, plane: np.ndarray) -> np.ndarray:
+    """Where a slice (rows, columns) in HU is no image: padding, as a whole where it is as thin as air.
+
+    Where it is not, those areas of it that reach the slice's edge: some files name 0 HU, which is in any body.
+    """
+    if not (plane[padded] > THIN_HU).any():
+        return padded
+    areas, _ = ndimage.label(padded)
+    edge = np.unique(np.concatenate([areas[0], areas[-1], areas[:, 0], areas[:, -1]]))
+    return np.isin(areas, edge[edge > 0])
 
 
 def _unpacked(dataset: pydicom.Dataset) -> np.ndarray:

@@ -15,6 +15,7 @@ import pydicom
 import torch
 from monai.data import MetaTensor
 
+from ...core.errors import printable
 from ..hashes import file_sha256
 from ..volume_checks import checked_volume
 from .folder import choose_series, damaged
@@ -31,18 +32,24 @@ class Series:
     Attributes:
         header: the data set of the first slice in order, without pixel data.
         instances: SOP class UID and SOP instance UID of every file, in order.
+        slices: which of the instances each slice is, and its frame in it (from 1; None in a plain file), in order.
     """
 
     header: pydicom.Dataset
     instances: tuple[tuple[str, str], ...]
+    slices: tuple[tuple[int, int | None], ...] = ()
 
     @classmethod
-    def of(cls, datasets: Sequence[pydicom.Dataset]) -> Series:
-        """From the data sets of a series' files, in the order of its slices; pixel data is left behind."""
+    def of(cls, datasets: Sequence[pydicom.Dataset], slices: Sequence[tuple[int, int | None]] = ()) -> Series:
+        """From the data sets of a series' files, in the order of its slices; pixels and private elements are left behind.
+
+        A maker's own elements may hold what pydicom's dictionary of them does not expect, which is no damage.
+        """
         header = pydicom.Dataset()
-        header.update({element.tag: element for element in datasets[0] if element.tag not in PIXELS})
+        kept = [tag for tag in datasets[0].keys() if not tag.is_private and tag not in PIXELS]  # noqa: SIM118 - not the values
+        header.update({tag: datasets[0][tag] for tag in kept})
         header.file_meta = getattr(datasets[0], "file_meta", None)
-        return cls(header, tuple(_identity(each) for each in datasets))
+        return cls(header, tuple(_identity(each) for each in datasets), tuple(slices))
 
 
 def _identity(dataset: pydicom.Dataset) -> tuple[str, str]:
@@ -76,11 +83,11 @@ def load_series(path: str | Path, name: str | None = None, series_uid: str | Non
     data = read_hounsfield(path, stack)
     digest = hashlib.sha256("".join(file_sha256(file) for file in stack.files).encode()).hexdigest()
     try:
-        series = Series.of(stack.headers)
+        series = Series.of(stack.headers, stack.places)
     except Exception as error:  # pydicom raises anything on an element of a wrong length
         raise damaged(path, stack.files[0], "a header with damaged elements") from error
     meta = {
-        "name": name or (path.stem if path.is_file() else path.resolve().name),
+        "name": name or printable(path.stem if path.is_file() else path.resolve().name),
         "sha256": digest,
         "series": series,
     }

@@ -11,6 +11,7 @@ import pydicom
 
 from ...core.errors import InputError
 from ...core.geometry import LPS_FROM_RAS
+from ..volume_checks import check_size
 from .folder import Instance, damaged
 
 SAME_DIRECTION = 1e-3  # largest difference of direction cosines that is rounding
@@ -65,6 +66,15 @@ class Stack:
         """The data sets of the files in order, without pixel data."""
         return [image.header for image in self.images]
 
+    @property
+    def places(self) -> list[tuple[int, int | None]]:
+        """For each slice which of the files it is in, and its frame there, from 1; None in a plain file."""
+        numbers = {id(image): number for number, image in enumerate(self.images)}
+        return [
+            (numbers[id(each.image)], each.frame + 1 if "NumberOfFrames" in each.image.header else None)
+            for each in self.slices
+        ]
+
 
 def lay_out(path: Path, images: Sequence[Instance]) -> Stack:
     """Put the slices of one series in order of their positions along their common normal.
@@ -83,6 +93,7 @@ def lay_out(path: Path, images: Sequence[Instance]) -> Stack:
     if len(slices) < 2:
         raise InputError(path, "a series of two slices or more", "one slice", "give the folder of the whole series")
     _check_alike(path, slices)
+    check_size(path, (*slices[0].shape, len(slices)))
     normal = np.cross(*slices[0].directions)
     slices.sort(key=lambda each: float(each.position @ normal))
     heights = np.array([each.position @ normal for each in slices])
@@ -146,13 +157,19 @@ def _slices_of(path: Path, image: Instance) -> list[Slice]:
     header = image.header
     try:
         if "PerFrameFunctionalGroupsSequence" not in header:
-            return [_plain(image)]
-        shared = header.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
-        groups = zip(range(image.frames), header.PerFrameFunctionalGroupsSequence, strict=True)
-        return [_framed(image, number, [group, shared[0]]) for number, group in groups]
+            slices = [_plain(image)]
+        else:
+            shared = header.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
+            groups = zip(range(image.frames), header.PerFrameFunctionalGroupsSequence, strict=True)
+            slices = [_framed(image, number, [group, shared[0]]) for number, group in groups]
     except (AttributeError, KeyError, TypeError, ValueError, IndexError, StopIteration) as error:
         found = "a header that is truncated or does not say where its slice lies"
         raise damaged(path, image.file, found) from error
+    for columns, rows in (each.step for each in slices):
+        if not (0 < columns < np.inf and 0 < rows < np.inf):  # a negative one would mirror the patient
+            remedy = "correct its header, or export the series again"
+            raise damaged(path, image.file, f"a PixelSpacing of {rows:g} x {columns:g} mm", remedy=remedy)
+    return slices
 
 
 def _plain(image: Instance) -> Slice:

@@ -26,40 +26,6 @@ TAKEN_OVER_IF_THERE = ("SpecificCharacterSet", "IssuerOfPatientID", "StudyDescri
 CREATOR_UID = f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, 'quiz_bundle').int}"  # the program's own, PS3.5 annex B.2
 
 
-def why_unfit(fixed: Series | None, moving: Series | None) -> str | None:
-    """Why nothing can be filed under the fixed series' patient and study; None if it can. One sentence, no identifiers.
-
-    An object that ties two patients together does harm, so a doubt counts as a no: the patient IDs must be the same,
-    known birth dates must not differ, and without any ID the names must be the same.
-
-    Args:
-        fixed, moving: ``meta["series"]`` of the two scans; None for a scan that is no DICOM series.
-    """
-    if fixed is None or moving is None:
-        return "Not both scans are DICOM series."
-    for role, series in (("fixed", fixed), ("moving", moving)):
-        if not all(_text(series, name) for name in ("StudyInstanceUID", "SeriesInstanceUID")) or not _known(series):
-            return f"The {role} series does not say which study, series or images it is."
-    ids = [_text(series, "PatientID") for series in (fixed, moving)]
-    if ids[0] != ids[1]:
-        return "The two series carry different patient IDs."
-    births = [_text(series, "PatientBirthDate") for series in (fixed, moving)]
-    if all(births) and births[0] != births[1]:
-        return "The two series carry different dates of birth."
-    if not ids[0] and _text(fixed, "PatientName") != _text(moving, "PatientName"):
-        return "The two series carry no patient ID, and different names."
-    return None
-
-
-def _known(series: Series) -> bool:
-    """Whether every image of a series says which one it is."""
-    return bool(series.instances) and all(all(uids) for uids in series.instances)
-
-
-def _text(series: Series, name: str) -> str:
-    return str(series.header.get(name) or "").strip(" \0^")
-
-
 def derived_object(fixed: Series, sop_class: str, modality: str, description: str) -> Dataset:
     """A new object in the fixed series' study: patient and study are its own, series and instance are new.
 
@@ -100,7 +66,7 @@ def derived_object(fixed: Series, sop_class: str, modality: str, description: st
 def write_object(dataset: Dataset, path: str | Path) -> None:
     """Write an object as a DICOM file with preamble and file meta information."""
     if int(pydicom.__version__.partition(".")[0]) < 3:
-        dataset.is_little_endian, dataset.is_implicit_VR = True, False
+        dataset.is_little_endian, dataset.is_implicit_VR = True, dataset.file_meta.TransferSyntaxUID.is_implicit_VR
         pydicom.dcmwrite(path, dataset, write_like_original=False)
     else:
         pydicom.dcmwrite(path, dataset, enforce_file_format=True)

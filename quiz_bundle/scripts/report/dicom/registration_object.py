@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ...core.geometry import matrix_ras_to_lps
 from ...core.rigid import RigidTransform
-from .derived import derived_object, why_unfit
+from ...images.dicom.pairing import frame_of, why_unmoved
+from .derived import derived_object
 
 if TYPE_CHECKING:
     from ...images.dicom.series import Series
@@ -35,13 +36,8 @@ def why_no_object(fixed: Series | None, moving: Series | None, accepted: bool = 
         accepted: the verdict. A planning system applies a registration as soon as it is imported and shows no
             verdict beside it, so a refused one is not written.
     """
-    if reason := why_unfit(fixed, moving):
+    if reason := why_unmoved(fixed, moving):
         return reason
-    frames = [_frame(series) for series in (fixed, moving)]
-    if not all(frames):
-        return "A series without a frame of reference cannot be tied to another."
-    if frames[0] == frames[1]:
-        return "Both series are in one frame of reference already, which no object can move against itself."
     return None if accepted else "The registration was not accepted."
 
 
@@ -61,7 +57,7 @@ def registration_dataset(fixed_to_moving: RigidTransform, fixed: Series, moving:
     if reason := why_no_object(fixed, moving):
         raise ValueError(reason)
     result = derived_object(fixed, SpatialRegistrationStorage, "REG", "Rigid registration (QUIZ)")
-    result.FrameOfReferenceUID = _frame(fixed)
+    result.FrameOfReferenceUID = frame_of(fixed)
     result.PositionReferenceIndicator = fixed.header.get("PositionReferenceIndicator") or ""
     result.ContentLabel = "QUIZ_RIGID"
     result.ContentDescription = "Moving to fixed frame of reference"
@@ -73,10 +69,6 @@ def registration_dataset(fixed_to_moving: RigidTransform, fixed: Series, moving:
     ]
     _refer(result, fixed, moving)
     return result
-
-
-def _frame(series: Series) -> str:
-    return str(series.header.get("FrameOfReferenceUID") or "").strip()
 
 
 def _registration(series: Series, matrix: Tensor, method: tuple[str, str, str], comment: str) -> Dataset:
@@ -92,7 +84,7 @@ def _registration(series: Series, matrix: Tensor, method: tuple[str, str, str], 
     how.RegistrationTypeCodeSequence = [code]
     how.MatrixSequence = [step]
     item = Dataset()
-    item.FrameOfReferenceUID = _frame(series)
+    item.FrameOfReferenceUID = frame_of(series)
     item.ReferencedImageSequence = _images(series)
     item.MatrixRegistrationSequence = [how]
     return item

@@ -20,7 +20,7 @@ def report_dataset(pdf: bytes, fixed: Series, moving: Series) -> Dataset:
 
     Args:
         pdf: the file's bytes.
-        fixed, moving: the two series; ``derived.why_unfit`` says whether they may be tied together.
+        fixed, moving: the two series; ``images.dicom.pairing.why_unfit`` says whether they may be tied together.
     """
     result = derived_object(fixed, EncapsulatedPDFStorage, "DOC", "Registration report (QUIZ)")
     result.ConversionType = "WSD"

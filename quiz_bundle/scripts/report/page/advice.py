@@ -12,6 +12,11 @@ ADVICE = (
         "crop the larger one to where they should meet, or give landmarks in 3D Slicer, and register again.",
     ),
     (
+        r"values are no HU",
+        "Export the scan again as CT images or NIfTI in HU, with its rescale slope and intercept applied; where 1024 was "
+        "added, take it off. What a registration of other numbers finds is not to be used.",
+    ),
+    (
         r"along a line|in one place",
         "What could be compared covers too little of the body: see the map of matches. A moving scan with a larger field, "
         "or a run without `fixed_region` if one was given, shows more of it.",

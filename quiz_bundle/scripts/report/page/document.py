@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from ...registration.result import Answers
 from ..parts import parts_sentences
-from .advice import advice_on
-from .forms import assessment, request
-from .markup import POLICY, document, number, section, table, triple
-from .parts import parts
+from .parts import COLOURS, parts_rows
 from .pictures import Pictures
+from .templating import number, percent, render, triple
 from .viewer import Viewer
-from .views import checkerboard, closeups, matches, overlays, viewing
 
 MOST_ROWS = 24  # of a table; the files hold the rest
 COLUMNS = 4  # tables of landmarks beside each other
+MARKS = ("tre_mean_mm", "tre_before_mm", "offset_mm", "offset_axes_mm", "outside")  # of a report with landmarks
+Row = tuple[str, ...]
 
 
 def render_page(record: Mapping, pictures: Pictures, answers: Answers | None = None, viewer: Viewer | None = None) -> str:
-    """Turn the content of report.json, the pictures and the answered queries into one page.
-
-    The order is that of AAPM TG-132's request and report for a rigid registration: what was asked for, which data sets,
-    the transform, numeric checks, visual checks, the physicist's assessment.
+    """Turn the content of report.json, the pictures and the answered queries into one page (``templates/report.html``).
 
     Args:
         record: what ``report.report_record`` gives; names in it are shown as they are, so hide them there.
@@ -32,70 +27,41 @@ def render_page(record: Mapping, pictures: Pictures, answers: Answers | None = N
         answers: the looked-up points, for a table.
         viewer: the pair to scroll through, if NiiVue is installed.
     """
-    names = [record["inputs"][role]["name"] for role in ("fixed", "moving")]
-    title = "QUIZ registration report" + ("" if names == ["fixed", "moving"] else f": {names[1]} on {names[0]}")
-    sections = [
-        _verdict(record),
-        _data_sets(record),
-        request(),
-        _numbers(record),
-        parts(record, pictures),
-        _checks(record),
-        viewing(viewer),
-        overlays(record, pictures),
-        checkerboard(pictures),
-        closeups(record, pictures),
-        matches(record, pictures),
-        _landmarks(record),
-        _answers(answers),
-        assessment(),
-        _details(record),
-    ]
-    policy = POLICY
-    if viewer is not None:  # no script runs but the viewer's own, known by its hash, and the library that it unpacks
-        policy = policy.replace("data:;", f"data: blob:; script-src '{viewer.script_hash}' blob:;")
-    note = f"moving <b>{escape(names[1])}</b> on fixed <b>{escape(names[0])}</b>"
-    return document(title, "QUIZ registration report", note, "\n".join(part for part in sections if part), policy)
-
-
-def _verdict(record: Mapping) -> str:
     low, high = record["expected_tre_90_mm"] or (None, None)
-    found = record.get("parts") or []
-    where = "in the common field" if len(found) < 2 else "on part 1"
-    where = "on the region" if found and found[0]["chosen_by"] == "region" else where
-    expected = f"Expected error {where}: {number(record['expected_tre_mm'], 1, 'mm')}"
-    if low is not None and high is not None:
-        expected += f" (in 9 of 10 cases between {number(low)} and {number(high, 1, 'mm')})"
-    expected = "" if record["expected_tre_mm"] is None else f"{expected}."
-    fitted = record["fixed_to_moving_ras"] is not None
-    if record["accepted"]:
-        head, text = "✓ Accepted", "The registration passed its own checks. Look at the pictures all the same."
-    elif fitted:
-        head = "✕ Not accepted"
-        text = "This registration cannot be trusted. Transform and images are written so that it can be looked into."
-    else:
-        head = "✕ Not accepted: no fit"
-        text = "No rigid map could be fitted, so there is no transform and no registered image."
-    reasons = "".join(
-        f"<li>{escape(reason)}<p><b>What to do:</b> {_code(advice_on(reason))}</p></li>" for reason in record["reasons"]
-    )
-    moved = "".join(f"<p>{escape(sentence)}</p>" for sentence in parts_sentences(found))
-    warning = ""
-    if record.get("same_patient") is False:
-        warning = '<p class="warning"><b>The headers of the two data sets carry different patient IDs.</b></p>'
-    return (
-        f'<section class="verdict whole{"" if record["accepted"] else " refused"}"><h2>{head}</h2>{warning}'
-        + (f"<ol>{reasons}</ol>" if reasons else "")
-        + f"<p>{text}</p>{moved}<p>{expected if not record['accepted'] else f'<b>{expected}</b>'}</p></section>"
+    marks, found = record.get("landmarks"), record.get("parts") or []
+    moved = parts_sentences(found)
+    return render(
+        "report.html",
+        record={"same_patient": None, **record},
+        pictures=pictures,
+        viewer=viewer,
+        fitted=record["fixed_to_moving_ras"] is not None,
+        low=low,
+        high=high,
+        data_sets=_data_sets(record),
+        numbers=_numbers(record),
+        matrix=_matrix(record["fixed_to_moving_ras"]),
+        checks=_checks(record),
+        marks=dict.fromkeys(MARKS) | {"errors": [], **marks} if marks else None,
+        worst=_worst(marks),
+        answers=None if answers is None else _answers(answers),
+        details=_details(record),
+        moved=moved,
+        part_rows=parts_rows(found) if moved else [],
+        part_colours=COLOURS[: len(found)],
+        where=_where(found),
+        most_rows=MOST_ROWS,
     )
 
 
-def _code(text: str) -> str:
-    """Escaped text whose `words` are set as code."""
-    return "".join(f"<code>{escape(part)}</code>" if n % 2 else escape(part) for n, part in enumerate(text.split("`")))
+def _where(parts: Sequence[Mapping]) -> str:
+    """What the expected error is of."""
+    if parts and parts[0]["chosen_by"] == "region":
+        return "on the region"
+    return "on part 1" if len(parts) > 1 else "in the common field"
 
 
-def _data_sets(record: Mapping) -> str:
+def _data_sets(record: Mapping) -> list[Row]:
     """Identification of both data sets: files, geometry, and what DICOM headers say."""
     entries = record["inputs"]
     rows = [
@@ -113,14 +79,15 @@ def _data_sets(record: Mapping) -> str:
         words = "the same in both headers" if record["same_patient"] else "different in the two headers"
         rows.append(("patient ID", words, ""))
     rows.append(("SHA-256", *(entry["sha256"] or "–" for entry in entries.values())))
-    return section("Data sets", table(("", *entries), rows, "words pair"), "whole")
+    return rows
 
 
 def _field(entry: Mapping) -> str:
     return " × ".join(f"{count * step:.0f}" for count, step in zip(entry["shape"], entry["spacing"], strict=True))
 
 
-def _numbers(record: Mapping) -> str:
+def _numbers(record: Mapping) -> list[Row]:
+    """The few numbers to read first: name, value, what it is."""
     rotation, shift = record["rotation_deg"], record["translation_mm"]
     angle = None if rotation is None else math.hypot(*rotation)
     length = None if shift is None else math.hypot(*shift)
@@ -128,44 +95,25 @@ def _numbers(record: Mapping) -> str:
     items = [
         ("Shift at the fixed centre", number(length, 1, "mm"), f"R, A, S: {triple(shift)}"),
         ("Turn", number(angle, 1, "°").replace("\u00a0°", "°"), f"about R, A, S: {triple(rotation)}"),
-        (
-            "Matches used",
-            f"{record['inliers']} of {record['matches']}",
-            "" if ratio is None else f"{100 * ratio:.0f} %",
-        ),
-        (
-            "Overlap",
-            "–" if record["overlap"] is None else f"{100 * record['overlap']:.0f} %",
-            "of the moving field in the fixed one",
-        ),
+        ("Matches used", f"{record['inliers']} of {record['matches']}", "" if ratio is None else percent(ratio)),
+        ("Overlap", percent(record["overlap"]), "of the moving field in the fixed one"),
     ]
     if marks := record.get("landmarks"):
         before, after = number(marks.get("tre_before_mm")), number(marks.get("tre_mean_mm"), 1, "mm")
         items.insert(0, ("Landmark error (TRE)", f"{before} → {after}", "mean, before → after"))
-    cells = "".join(
-        f"<div><dt>{name}</dt><dd>{value}{f'<small>{escape(note)}</small>' if note else ''}</dd></div>"
-        for name, value, note in items
-    )
-    matrix = _matrix(record["fixed_to_moving_ras"])
-    return section("Transform", f'<dl class="numbers">{cells}</dl>{matrix}', "whole")
+    return items
 
 
-def _matrix(matrix: Sequence[Sequence[float]] | None) -> str:
-    if matrix is None:
-        return ""
-    rows = ((name, *(number(value, 5) for value in row)) for name, row in zip("RAS", matrix[:3], strict=True))
-    return (
-        '<h3>Fixed to moving, RAS mm</h3><p class="soft">Maps a point of the fixed scan to the moving scan. '
-        "fixed_to_moving.tfm holds the same map in LPS mm, as ITK and 3D Slicer read it.</p>"
-        + table(("", "R", "A", "S", "shift"), rows)
-    )
+def _matrix(matrix: Sequence[Sequence[float]] | None) -> list[Row]:
+    """The first three rows of the map, by axis; none without a fit."""
+    return [(name, *(number(value, 5) for value in row)) for name, row in zip("RAS", matrix or (), strict=False)]
 
 
-def _checks(record: Mapping) -> str:
-    """Numeric checks, each beside what it is held against."""
+def _checks(record: Mapping) -> list[Row]:
+    """Numeric checks: name, what was found, how it stands to the guide, what it is; only those that are known."""
     checks = record.get("checks")
     if not checks:
-        return ""
+        return []
     guide, marks = checks["guide_mm"], record.get("landmarks") or {}
     low, high = record["expected_tre_90_mm"] or (None, None)
     band = "" if low is None or high is None else f"; 9 of 10 cases {number(low)} to {number(high)}"
@@ -190,14 +138,7 @@ def _checks(record: Mapping) -> str:
         ("next best place", f"{number(checks['peak_ratio'], 1)} times", checks["peak_ratio"],
          "what the best other place that was tried leaves unexplained, over what this one leaves; about 1 is a guess"),
     ]  # fmt: skip
-    shown += [(name, value, "–", note) for name, value, found, note in told if found is not None]
-    words = (
-        f"Guide: the largest voxel dimension of the two scans, {number(guide, 1, 'mm')}, as TG-132 advises for target "
-        "errors and consistency. It does not decide on the verdict. The map is rigid, and the smaller scan is always "
-        "looked for in the larger one, so exchanging the two gives the exact inverse and proves nothing."
-    )
-    body = table(("check", "found", "guide", "what it is"), shown, "words checks")
-    return section("Numeric checks", f'<p class="soft">{words}</p>{body}', "whole")
+    return shown + [(name, value, "–", note) for name, value, found, note in told if found is not None]
 
 
 def _both(checks: Mapping, name: str) -> str:
@@ -208,27 +149,16 @@ def _held(found: float | None, guide: float) -> str:
     return "–" if found is None else "within" if found <= guide else "above"
 
 
-def _landmarks(record: Mapping) -> str:
-    if not (marks := record.get("landmarks")):
-        return ""
-    errors = sorted(marks.get("errors", []), key=lambda row: -(row.get("tre_mm") or 0.0))
-    shown = f" The {MOST_ROWS} largest errors:" if len(errors) > MOST_ROWS else ""
-    summary = (
-        f"{len(errors)} landmarks that had no part in the fit. Mean TRE {number(marks.get('tre_mean_mm'), 2, 'mm')} "
-        f"(before: {number(marks.get('tre_before_mm'), 2, 'mm')}), mean absolute error per axis "
-        f"{number(marks.get('offset_mm'), 2, 'mm')} (R, A, S: {triple(marks.get('offset_axes_mm'), 2)}).{shown}"
-    )
-    outside = marks.get("outside") or []
-    left_out = f"<p>Outside an image and left out: {escape(', '.join(map(str, outside)))}.</p>" if outside else ""
+def _worst(marks: Mapping | None) -> list[list[Row]]:
+    """The landmarks with the largest errors, as the rows of tables that stand beside each other."""
+    errors = sorted((marks or {}).get("errors", []), key=lambda row: -(row.get("tre_mm") or 0.0))
     rows = [(str(row["label"]), number(row.get("tre_mm"), 2)) for row in errors[:MOST_ROWS]]
     part = max(1, math.ceil(len(rows) / COLUMNS))
-    body = "".join(table(("landmark", "TRE, mm"), rows[n : n + part]) for n in range(0, len(rows), part))
-    return section("Landmarks", f'<p>{summary}</p>{left_out}<div class="beside">{body}</div>', "whole")
+    return [rows[n : n + part] for n in range(0, len(rows), part)]
 
 
-def _answers(answers: Answers | None) -> str:
-    if answers is None:
-        return ""
+def _answers(answers: Answers) -> list[Row]:
+    """Points that were looked up: label, where asked, the matcher's answer, its confidence, the rigid map's answer."""
     rows = []
     columns = zip(answers.labels, answers.asked_mm, answers.answer_mm, answers.confidence, answers.rigid_mm, strict=True)
     for label, asked, answer, confidence, rigid in columns:
@@ -238,13 +168,11 @@ def _answers(answers: Answers | None) -> str:
             label, triple(asked.tolist()), triple(answer.tolist()) if found else "no answer",
             number(float(confidence), 2) if found else "–", rigid_text,
         ))  # fmt: skip
-    note = f" The first {MOST_ROWS} of {len(rows)}:" if len(rows) > MOST_ROWS else ""
-    head = ("point", "asked (R, A, S mm)", "matcher", "confidence", "rigid map")
-    text = f"<p>queries_answered.csv holds all digits.{note}</p>"
-    return section("Points looked up", f"{text}{table(head, rows[:MOST_ROWS])}")
+    return rows
 
 
-def _details(record: Mapping) -> str:
+def _details(record: Mapping) -> list[Row]:
+    """Device, time, versions and options."""
     seconds = ", ".join(f"{name} {number(value, 1, 's')}" for name, value in record["seconds"].items())
     dicom = record.get("dicom") or {}
     used = [
@@ -258,5 +186,4 @@ def _details(record: Mapping) -> str:
         used.append(("DICOM objects", ", ".join(dicom["files"])))
     if dicom.get("reason"):
         used.append(("no DICOM registration", dicom["reason"]))
-    ran = table(("", "value"), ((name, str(value) or "–") for name, value in used), "words")
-    return section("How it was run", f'<div class="dense">{ran}</div>')
+    return [(name, str(value) or "–") for name, value in used]

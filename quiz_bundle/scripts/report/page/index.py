@@ -7,12 +7,11 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
 from ...core.atomic import write_whole
-from .markup import document, number
+from .templating import number, percent, render
 
 NAME = "index.html"
 THUMBNAIL_PIXELS = 150
@@ -39,21 +38,13 @@ def render_index(output_dir: str | Path, records: Sequence[Mapping], total: int 
     """The page: failed cases first, then refused ones, then accepted ones; each kind in the order given."""
     kinds = [_kind(record) for record in records]
     rank = {FAILED: 0, REFUSED: 1, ACCEPTED: 2}
-    rows = "".join(
+    rows = [
         _row(Path(output_dir), record, kind)
         for record, kind in sorted(zip(records, kinds, strict=True), key=lambda pair: rank[pair[1]])
-    )
+    ]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in (ACCEPTED, REFUSED, FAILED))
     done = f"{len(records)} cases" if total in (None, len(records)) else f"{len(records)} of {total} cases done"
-    head = "".join(
-        f'<th scope="col">{words}</th>'
-        for words in ("case", "verdict", "expected error, mm", "TRE, mm", "overlap", "matches", "seconds", "what to know")
-    )
-    body = (
-        f'<section><div class="wide"><table class="words index"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-        "</div></section>"
-    )
-    return document("QUIZ registrations", "QUIZ registrations", f"{done}: {counts}", body)
+    return render("index.html", rows=rows, counts=counts, done=done)
 
 
 def _kind(record: Mapping) -> str:
@@ -62,28 +53,25 @@ def _kind(record: Mapping) -> str:
     return ACCEPTED if record.get("accepted") else REFUSED
 
 
-def _row(output_dir: Path, record: Mapping, kind: str) -> str:
-    name, folder = str(record["name"]), str(record.get("folder", record["name"]))
+def _row(output_dir: Path, record: Mapping, kind: str) -> dict:
+    """One case: its kind and name, the address of its page and a small picture if there is one, and the cells behind."""
+    folder = str(record.get("folder", record["name"]))
     report = output_dir / folder / "report.html"
-    linked, picture = escape(name), ""
-    if kind != FAILED and report.is_file():
-        address = f"{quote(folder)}/report.html"
-        linked = f'<a href="{address}">{escape(name)}</a>'
-        if small := thumbnail(report, report.stat().st_mtime_ns):
-            picture = (
-                f'<a href="{address}"><img src="data:image/jpeg;base64,{small}" alt="coronal overlay of this case"></a>'
-            )
-    overlap = record.get("overlap")
-    cells = (
-        number(record.get("expected_tre_mm")),
-        number(record.get("tre_mean_mm")),
-        "–" if overlap is None else f"{100 * overlap:.0f} %",
-        str(record.get("inliers", "–")),
-        number(record.get("seconds")),
-        escape(str(record.get("message") or "")),
-    )
-    numbers = "".join(f"<td>{cell}</td>" for cell in cells)
-    return f'<tr class="{kind.replace(" ", "-")}"><td>{picture}{linked}</td><td><b>{kind}</b></td>{numbers}</tr>'
+    there = kind != FAILED and report.is_file()
+    return {
+        "kind": kind,
+        "name": str(record["name"]),
+        "address": f"{quote(folder)}/report.html" if there else "",
+        "picture": thumbnail(report, report.stat().st_mtime_ns) if there else "",
+        "cells": (
+            number(record.get("expected_tre_mm")),
+            number(record.get("tre_mean_mm")),
+            percent(record.get("overlap")),
+            str(record.get("inliers", "–")),
+            number(record.get("seconds")),
+            str(record.get("message") or ""),
+        ),
+    }
 
 
 @lru_cache(maxsize=4096)

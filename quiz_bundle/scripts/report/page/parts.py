@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from html import escape
+from collections.abc import Mapping, Sequence
 
 import torch
 from monai.data import MetaTensor
@@ -12,10 +11,8 @@ from torch import Tensor
 
 from ...core.geometry import as_affine
 from ...registration.result import Registration
-from ..parts import parts_sentences
 from .cuts import Plane, cut_points, look
-from .markup import image_row, number, section, table
-from .pictures import Pictures
+from .templating import number, percent
 
 # Told apart with every kind of colour vision; the first is the part whose map is handed out.
 COLOURS = ("#f0e442", "#56b4e9", "#d55e00", "#009e73", "#cc79a7")
@@ -38,29 +35,15 @@ def tinted(registration: Registration, fixed: MetaTensor, plane: Plane, box: Ten
     return (grey * within)[..., None] * tint, step
 
 
-def parts(record: Mapping, pictures: Pictures) -> str:
-    """What moved on its own; nothing of a body that moved as one."""
-    found = record.get("parts") or []
-    if not (sentences := parts_sentences(found)):
-        return ""
-    key = "".join(
-        f'<span><i style="background:{colour}"></i>part {n}</span>' for n, colour in enumerate(COLOURS[: len(found)], 1)
-    )
-    rows = [
+def parts_rows(records: Sequence[Mapping]) -> list[tuple[str, ...]]:
+    """The table of the parts: name, share, turn, shift, expected error."""
+    return [
         (
             f"part {n}{' (this map)' if n == 1 else ''}",
-            f"{100 * part['share']:.0f} %",
-            number(part["turn_deg"], 1, "°").replace("\u00a0°", "°"),
+            percent(part["share"]),
+            number(part["turn_deg"]) + "°",
             number(part["shift_mm"], 1, "mm"),
             number(part["expected_tre_mm"], 1, "mm"),
         )
-        for n, part in enumerate(found, 1)
+        for n, part in enumerate(records, 1)
     ]
-    head = ("", "of the compared body", "turned by", "its middle moved by", "expected error of its own map")
-    text = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
-    note = (
-        '<p class="soft">Against where part 1 says it should lie. The maps of all parts are in report.json; to have the map '
-        "of another part, name it with <code>fixed_region</code>.</p>"
-    )
-    pictured = f'<p class="key soft">{key}<span>the fixed scan, grey where no part is known</span></p>'
-    return section("Parts", f"{text}{table(head, rows)}{note}{pictured}{image_row(pictures.of('parts'))}", "whole")

@@ -36,7 +36,7 @@ MOST_VOXELS = 1_600_000  # of each scan in the page
 MOST_POINTS = 600  # of the matches
 MARGIN_MM = 20.0
 GREYS = 128  # what noise adds beyond them would only make the page larger
-SCRIPT = Path(__file__).with_name("viewer.js")
+SCRIPT = Path(__file__).with_name("templates") / "viewer.js"
 
 logger = logging.getLogger(__name__)
 

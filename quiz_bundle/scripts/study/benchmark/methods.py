@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,12 +16,12 @@ from ...synthetic.regimes import EvaluationCase
 from ..baselines import DEFORMABLE, Deform, deformable, trained_weights
 from ..baselines.methods import SYN, TUNED
 from ..peers import PEERS, PeerResult, load_packages
-from .quiz import QUIZ, Answer, QuizMethods
+from .quiz import NETWORK_OFF, QUIZ, Answer, QuizMethods
 from .quiz_paper import QuizPaper
 
 QUIZ_PAPER = "quiz_paper"  # regression head and mean displacement, trained as the paper says
 THEN = "+"
-TRAINED = {*QUIZ, QUIZ_PAPER, *DEFORMABLE}.difference(SYN)
+TRAINED = {*QUIZ, QUIZ_PAPER, *DEFORMABLE}.difference(SYN, [NETWORK_OFF])
 START = "centres"  # of a deformable method that stands alone: world frames say nothing here
 
 
@@ -76,7 +77,7 @@ class Methods:
         if any(part in QUIZ for part in parts):
             network = network or load_network(device=device)
             self._quiz = QuizMethods(network)
-            self._marks |= dict.fromkeys(QUIZ, weights_sha256(network)[:12])
+            self._marks |= dict.fromkeys(TRAINED.intersection(QUIZ), weights_sha256(network)[:12])
         if QUIZ_PAPER in parts:
             given = {"weights": weights[QUIZ_PAPER]} if QUIZ_PAPER in weights else {}
             self._paper = QuizPaper(**given, device=device)
@@ -123,10 +124,11 @@ class Methods:
     def _rigid(self, case: EvaluationCase, method: str) -> Answer:
         if method in QUIZ:
             return self._quiz.run(case, method)
-        cpu = time.process_time()
+        cpu = _cpu_seconds()
         run = self._paper if method == QUIZ_PAPER else PEERS[method]
         result = run(case.fixed, case.moving, case.seed, self.threads)
-        return Answer(result, time.process_time() - cpu)
+        says = {} if result.accepted is None else {"accepted": str(int(result.accepted))}
+        return Answer(result, _cpu_seconds() - cpu, says)
 
     def _then(self, case: EvaluationCase, first: Answer, second: str) -> Answer:
         """A deformable method from where a rigid one ended; both times added up."""
@@ -140,3 +142,9 @@ class Methods:
             found, note = None, " ".join(str(error).split())[-160:]
         seconds = first.result.seconds + time.perf_counter() - begin
         return Answer(PeerResult(found, seconds, note), first.cpu_seconds + time.process_time() - cpu)
+
+
+def _cpu_seconds() -> float:
+    """What this process and the programs that it has run to their end have used."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime

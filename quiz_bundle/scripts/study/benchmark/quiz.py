@@ -1,10 +1,10 @@
-"""QUIZ itself as methods of the benchmark: the matcher alone, with a robust fit, as shipped, and reversed."""
+"""QUIZ itself as methods of the benchmark: the matcher alone, with a robust fit, as shipped, reversed, network off."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from monai.data import MetaTensor
@@ -14,9 +14,11 @@ from ...core.rigid import RigidTransform, fit_rigid
 from ...images.volumes import resample, standard_grid, standardise
 from ...network.quiznet import QuizNet
 from ...registration.matcher import Matcher
-from ...registration.register import Options, Stopwatch, conclude
+from ...registration.queries import ask, no_matches
+from ...registration.register import Options, Stopwatch, conclude, refine
 from ...registration.result import Matches
-from ...registration.search import Fit, fit_found, search
+from ...registration.search import Fit, fit_found, nominate, search, smaller_is_fixed
+from ...registration.trials import Trials
 from ...synthetic.regimes import EvaluationCase
 from ..peers import PeerResult
 from .rows import VERDICT
@@ -30,7 +32,8 @@ WHOLE: dict[str, dict] = {
     "quiz": {},
 }
 REVERSED = "quiz_reversed"  # as shipped, with the two scans swapped and the answer inverted
-QUIZ = (*COARSE, *WHOLE, REVERSED)
+NETWORK_OFF = "quiz_network_off"  # as shipped without a network: what its matches add is the difference
+QUIZ = (*COARSE, *WHOLE, REVERSED, NETWORK_OFF)
 
 
 @dataclass
@@ -83,6 +86,8 @@ class QuizMethods:
         options = Options.of(seed=case.seed, **WHOLE.get(method, {}))
         if method in COARSE:
             return self._coarse(case, options, robust=method == "quiz_robust")
+        if method == NETWORK_OFF:
+            return _without_network(case, options)
         swapped = method == REVERSED
         shared = self._stage("backward" if swapped else "forward", lambda: self._search(case, options, swapped))
         begin, cpu = time.perf_counter(), time.process_time()
@@ -130,6 +135,27 @@ class QuizMethods:
         note = "" if answer is not None else "the matches fix no map"
         seconds = shared.seconds + time.perf_counter() - begin
         return Answer(PeerResult(answer, seconds, note), shared.cpu_seconds)
+
+
+def _without_network(case: EvaluationCase, options: Options) -> Answer:
+    """The search with the sweep of starts alone to propose places, refined from the best; no match, no verdict."""
+    begin, cpu = time.perf_counter(), time.process_time()
+    settings = options.search
+    pair = [standardise(volume, settings.spacing, options.window) for volume in (case.fixed, case.moving)]
+    flip = smaller_is_fixed(*pair)
+    ordered = pair[::-1] if flip else pair  # the smaller scan is looked for in the larger one, as ``search`` does
+    coarse = [resample(v, *standard_grid(v, settings.coarse_spacing), outside=0.0) for v in ordered]
+    generator = torch.Generator().manual_seed(options.seed)
+    tried = ask(coarse[1], settings.trial_points, generator)
+    trials = Trials(coarse, tried, settings.trial_steps, settings.trial_patches, settings.same_place)
+    fit = Fit(None, None, no_matches(), 0, settings.coarse_spacing)
+    answer, _ = nominate(fit, trials, settings, generator)
+    if answer is not None:
+        points = ask(ordered[1], options.compare_points, torch.Generator().manual_seed(options.seed))
+        answer = refine(replace(fit, transform=answer, start=answer), ordered, points, None)
+        answer = answer.inverse() if flip else answer
+    note = "" if answer is not None else "no start of the sweep fits"
+    return Answer(PeerResult(answer, time.perf_counter() - begin, note), time.process_time() - cpu)
 
 
 def _least_squares(kept: Matches) -> RigidTransform | None:

@@ -92,11 +92,11 @@ def common(rows: Sequence[Mapping]) -> list[Mapping]:
     return [row for row in rows if ran[tuple(row[column] for column in KEY[:3])] == methods[regime_of(row)]]
 
 
-def trust_lines(rows: Sequence[Mapping]) -> list[list[str]]:
-    """How the verdicts of QUIZ as shipped fit its errors: cells of a regime each, and of the hard ones together."""
+def trust_lines(rows: Sequence[Mapping], method: str = "quiz") -> list[list[str]]:
+    """How the verdicts of a method fit its errors: cells of a regime each, and of the hard ones together."""
     groups: dict[str, list[Mapping]] = {}
     for row in rows:
-        if row["method"] == "quiz" and row["regime"] != REAL and row["accepted"] != "":
+        if row["method"] == method and row["regime"] != REAL and row["accepted"] != "":
             groups.setdefault(row["regime"], []).append(row)
     hard = [row for regime in groups if regime.startswith("H") for row in groups[regime]]
     named = [*sorted(groups.items()), *([("all H", hard)] if hard else [])]
@@ -107,10 +107,10 @@ def trust_lines(rows: Sequence[Mapping]) -> list[list[str]]:
     return lines
 
 
-def trust_table(rows: Sequence[Mapping]) -> str:
+def trust_table(rows: Sequence[Mapping], method: str = "quiz") -> str:
     """``trust_lines`` as Markdown; empty if there are none."""
     head = ("regime", "accepted", "over 10 mm", "AUROC", "wrong of accepted", "refused of under 5 mm", "within the band")
-    lines = [_line(cells) for cells in trust_lines(rows)]
+    lines = [_line(cells) for cells in trust_lines(rows, method)]
     return "\n".join([*_head(head), *lines]) if lines else ""
 
 
@@ -161,6 +161,8 @@ def report(rows: Sequence[Mapping], where: str, time_limit: float) -> str:
     if figures := trust_table(rows):
         words = "QUIZ as shipped. AUROC: of the expected TRE as a warning of a TRE over 10 mm; band: the expected 90 % band."
         parts += ["## Trust", figures, words]
+    if gates := trust_table(rows, "regix"):
+        parts += ["## Trust: Regix", gates, "Its gates as its verdict; they expect no TRE, so AUROC is of the bare refusal."]
     if apart := reversibility_table(rows):
         words = "`quiz` against `quiz_reversed`, an independent pass over the swapped scans, at the middle of the body."
         parts += ["## Reversibility", apart, words]

@@ -15,6 +15,7 @@ import pydicom
 
 from ...core.errors import InputError
 from ...images.dicom.folder import CT_IMAGES, is_dicom, quietly
+from ...images.file_tree import files_below
 
 PATIENT = re.compile(r"Pelvic-Ref-\d{3}", re.IGNORECASE)
 # what the headers of an on-board cone-beam scanner say (Elekta's is called XVI); the planning CT's is a Philips
@@ -56,9 +57,11 @@ def find_patients(download: str | Path) -> dict[str, Patient]:
     if not root.is_dir():
         raise InputError(root, "the folder of a TCIA download", "no such folder", "check --download")
     scans: dict[str, list[Scan]] = defaultdict(list)
-    folders = [root, *(folder for folder in root.rglob("*") if folder.is_dir())]
+    folders: dict[Path, list[Path]] = defaultdict(list)
+    for file in files_below(root):
+        folders[file.parent].append(file)
     for folder in sorted(folders):
-        found = _scan(folder)
+        found = _scan(folder, folders[folder])
         if found is not None:
             scans[found[0]].append(found[1])
     if not scans:
@@ -67,9 +70,8 @@ def find_patients(download: str | Path) -> dict[str, Patient]:
     return {name: _pair(root, name, scans[name]) for name in sorted(scans)}
 
 
-def _scan(folder: Path) -> tuple[str, Scan] | None:
+def _scan(folder: Path, files: list[Path]) -> tuple[str, Scan] | None:
     """Patient and scan of a folder that holds the slices of a CT series, read off its first file."""
-    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
     files = [file for file in files if file.suffix.lower() in ("", ".dcm", ".ima")]
     if len(files) < 2 or not is_dicom(files[0]):
         return None

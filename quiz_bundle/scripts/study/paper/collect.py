@@ -50,6 +50,8 @@ def collect(
 ) -> list[Path]:
     """Write the tables whose source is there; others stay as they are.
 
+    In the benchmark's tables, so do lines of regimes and methods that the run has no row of: another run measured them.
+
     Args:
         output_dir: made if it is not there.
         tables_dir: of ``run tables``: its rows without the maps.
@@ -69,18 +71,8 @@ def collect(
         rows = read_rows(table, benchmark_rows.COLUMNS)
         sources += [
             (BENCHMARK, table, BENCHMARK_COLUMNS, lambda: _benchmark(rows)),
-            (
-                TRUST,
-                table,
-                TRUST_COLUMNS,
-                lambda: [dict(zip(TRUST_COLUMNS, line, strict=True)) for line in trust_lines(rows)],
-            ),
-            (
-                REVERSIBILITY,
-                table,
-                REVERSIBILITY_COLUMNS,
-                lambda: [dict(zip(REVERSIBILITY_COLUMNS, line, strict=True)) for line in reversibility_lines(rows)],
-            ),
+            (TRUST, table, TRUST_COLUMNS, lambda: _named(trust_lines(rows), TRUST_COLUMNS)),
+            (REVERSIBILITY, table, REVERSIBILITY_COLUMNS, lambda: _named(reversibility_lines(rows), REVERSIBILITY_COLUMNS)),
         ]
     curves = {name: Path(place) / "curve.csv" for name, place in (networks or {}).items()}
     trained = {name: curve for name, curve in curves.items() if curve.is_file()}
@@ -88,13 +80,30 @@ def collect(
         sources.append((TRAINING, next(iter(trained.values())), TRAINING_COLUMNS, lambda: _trainings(trained)))
     for name, source, columns, make in sources:
         if source.is_file():
-            write_rows(folder / name, make(), columns)
+            lines = _among(read_rows(folder / name, columns), make()) if columns[0] == "regime" else make()
+            write_rows(folder / name, lines, columns)
             written.append(folder / name)
     for name, place in (reports or {}).items():
         if Path(place).is_file():
             written.append(folder / f"{name}.md")
             write_whole(written[-1], Path(place).read_text(encoding="utf-8"))
     return written
+
+
+def _named(lines: Sequence[Sequence[str]], columns: Sequence[str]) -> list[dict]:
+    return [dict(zip(columns, line, strict=True)) for line in lines]
+
+
+def _among(earlier: Sequence[dict], lines: Sequence[dict]) -> list[dict]:
+    """Lines of a run, each in the place of an earlier one of its regime and method or after the last one of its regime."""
+
+    def key(line: Mapping) -> tuple:
+        return line["regime"], line.get("method")
+
+    fresh = {key(line): line for line in lines}
+    merged = [fresh.pop(key(line), line) for line in earlier] + list(fresh.values())
+    order = list(dict.fromkeys(line["regime"] for line in merged))
+    return sorted(merged, key=lambda line: order.index(line["regime"]))
 
 
 def _cases(tables_dir: str) -> list[dict]:

@@ -14,6 +14,7 @@ from .markdown import LEGEND, grid, tables_of
 from .names import ORDER, SETS, spoken
 from .prose import COMMANDS, DATA, DIFFERENCES, HEAD
 from .published import EXPLAINED, MISPRINTS
+from .summary import summary
 
 ABLATION = "ablation.csv"
 REPORTS = ("calibration", "speed", "cost")  # as the runs of these names wrote them
@@ -44,7 +45,9 @@ def write_results(results_dir: str, page: str) -> Path:
 def document(folder: Path) -> str:
     """The whole page from the CSV files in a folder; a section without its file says so."""
     cases = _read(folder / CASES)
-    parts = ["# Results", HEAD.strip(), "## The paper's tables", _block(COMMANDS["tables"]), LEGEND, EXPLAINED]
+    parts = ["# Results", HEAD.strip()]
+    parts += summary(cases, *(_read(folder / name) for name in (BENCHMARK, TRUST, ABLATION)))
+    parts += ["## The paper's tables", _block(COMMANDS["tables"]), LEGEND, EXPLAINED]
     parts.append("\n".join(f"- [{mark}] {words}" for mark, words in MISPRINTS.items()))
     for table in TITLES:
         mine = [row for row in cases if row["table"] == table]

@@ -53,11 +53,13 @@ class PeerResult:
         fixed_to_moving: maps fixed points to moving points, RAS mm; rigid or not; None when the method gave up.
         seconds: from volumes in memory to the transform.
         note: why there is no transform.
+        accepted: its own verdict on that; None of one that gives none.
     """
 
     fixed_to_moving: PointMap | None
     seconds: float
     note: str = ""
+    accepted: bool | None = None
 
 
 Peer = Callable[[MetaTensor, MetaTensor, int, int], PeerResult]  # fixed, moving, seed, threads
@@ -82,7 +84,7 @@ def peer(run: Run, package: Callable[[], object], small_asked: bool = True) -> P
         try:
             found, note = run(*pair, seed, threads), ""
         except RuntimeError as error:  # ITK's exceptions: mostly too few samples left inside the other image
-            return PeerResult(None, time.perf_counter() - start, _last_line(error))
+            return PeerResult(None, time.perf_counter() - start, last_line(error))
         return PeerResult(found if straight else found.inverse(), time.perf_counter() - start, note)
 
     return method
@@ -93,7 +95,8 @@ def limit_threads(threads: int) -> None:
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
 
 
-def _last_line(error: Exception) -> str:
+def last_line(error: Exception) -> str:
+    """The last line of an error, where ITK says what went wrong, without addresses."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return re.sub(r"\(0x[0-9a-f]+\)", "", lines[-1])[:160]
 

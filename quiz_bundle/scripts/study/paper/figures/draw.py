@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ....core.atomic import write_figure, write_whole
 from ....core.errors import InputError
 from ....core.options import as_integer
-from ....report.page.markup import document, section
+from ....report.page.templating import render
 from ..rows import read_landmark_rows, read_results
 from .errors import draw_axes, draw_planes
 from .looks import load_example
@@ -97,16 +96,11 @@ def _note(folder: Path, name: str, caption: str) -> None:
 def write_page(folder: Path) -> Path:
     """Write ``figures.html``, self-contained, from the pictures and captions in a folder."""
     captions = json.loads((folder / "captions.json").read_text(encoding="utf-8"))
-    parts = []
+    figures = []
     for number, title in TITLES.items():
         file = folder / f"figure_{number}.png"
-        if not file.exists():
-            continue
-        caption = escape(captions[f"figure_{number}"])
-        data = base64.b64encode(file.read_bytes()).decode("ascii")
-        body = f'<p class="soft">{caption}</p><figure><img src="data:image/png;base64,{data}" alt="{caption}"></figure>'
-        parts.append(section(f"Figure {number}. {title}", body, "whole"))
-    heading = "The paper's Figures 2 to 8 on data of known truth"
-    page = document("QUIZ: the paper's figures", heading, "numbers: docs/results.md", "".join(parts))
-    write_whole(folder / "figures.html", page)
+        if file.exists():
+            picture = base64.b64encode(file.read_bytes()).decode("ascii")
+            figures.append((number, title, picture, captions[f"figure_{number}"]))
+    write_whole(folder / "figures.html", render("figures.html", Path(__file__).parent, figures=figures))
     return folder / "figures.html"
