@@ -123,6 +123,6 @@ class Registration:
     answers: Answers | None = None
     moving_labels: MetaTensor | None = None
     options: dict = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)
     carried: Carried | None = None
     notes: dict[str, str] = field(default_factory=dict)
-    parts: list[Part] = field(default_factory=list)

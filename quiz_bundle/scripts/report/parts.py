@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..core.rigid import RigidTransform, angle_deg
+from ..registration.assess import WORST_MM
 from ..registration.result import Part
 
 SIDES = (("the left", "the right"), ("the back", "the front"), ("the feet", "the head"))  # towards minus and plus, RAS
@@ -51,10 +52,12 @@ def parts_sentences(records: Sequence[Mapping]) -> list[str]:
     ]
     for number, part in enumerate(records[1:], 2):
         where = direction(first["centre_mm"], part["centre_mm"])
-        sentences.append(
-            f"Part {number}, {where}({_percent(part['share'])}), turned by {part['turn_deg']:.0f}° and its middle lies "
-            f"{part['shift_mm']:.0f} mm from where this map puts it."
+        did = (
+            f"turned by {part['turn_deg']:.0f}° and its middle lies {part['shift_mm']:.0f} mm from where this map puts it."
+            if part["expected_tre_mm"] is not None and part["expected_tre_mm"] <= WORST_MM
+            else "moved otherwise; where to is not sure."
         )
+        sentences.append(f"Part {number}, {where}({_percent(part['share'])}), {did}")
     return sentences
 
 

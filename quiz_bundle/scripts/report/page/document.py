@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ...registration.result import Answers
 from ..parts import parts_sentences
-from .parts import COLOURS, part_rows
+from .parts import COLOURS, parts_rows
 from .pictures import Pictures
 from .templating import number, percent, render, triple
 from .viewer import Viewer
@@ -35,17 +35,14 @@ def render_page(
         template: a page that extends that one.
     """
     low, high = record["expected_tre_90_mm"] or (None, None)
-    marks = record.get("landmarks")
+    marks, found = record.get("landmarks"), record.get("parts") or []
+    moved = parts_sentences(found)
     return render(
         template,
         record={"same_patient": None, "carried": None, **record},
         pictures=pictures,
         viewer=viewer,
         fitted=record["fixed_to_moving_ras"] is not None,
-        where=_where(record),
-        moved=parts_sentences(record.get("parts") or []),
-        part_rows=part_rows(record.get("parts") or []),
-        colours=COLOURS,
         low=low,
         high=high,
         data_sets=_data_sets(record),
@@ -57,16 +54,19 @@ def render_page(
         answers=None if answers is None else _answers(answers),
         details=_details(record),
         carried=_carried(record),
+        moved=moved,
+        part_rows=parts_rows(found) if moved else [],
+        part_colours=COLOURS[: len(found)],
+        where=_where(found),
         most_rows=MOST_ROWS,
     )
 
 
-def _where(record: Mapping) -> str:
+def _where(parts: Sequence[Mapping]) -> str:
     """What the expected error is of."""
-    found = record.get("parts") or []
-    if found and found[0]["chosen_by"] == "region":
+    if parts and parts[0]["chosen_by"] == "region":
         return "on the region"
-    return "in the common field" if len(found) < 2 else "on part 1"
+    return "on part 1" if len(parts) > 1 else "in the common field"
 
 
 def _data_sets(record: Mapping) -> list[Row]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...core.geometry import as_affine
 from ...registration.result import Registration
 from .cuts import Plane, cut_points, look
-from .templating import number
+from .templating import number, percent
 
 # Told apart with every kind of colour vision; the first is the part whose map is handed out.
 COLOURS = ("#f0e442", "#56b4e9", "#d55e00", "#009e73", "#cc79a7")
@@ -35,15 +35,15 @@ def tinted(registration: Registration, fixed: MetaTensor, plane: Plane, box: Ten
     return (grey * within)[..., None] * tint, step
 
 
-def part_rows(found: Sequence[Mapping]) -> list[tuple[str, str, str, str, str]]:
-    """The rows of the table of parts, the one handed out first; of ``parts.parts_record``."""
+def parts_rows(records: Sequence[Mapping]) -> list[tuple[str, ...]]:
+    """The table of the parts: name, share, turn, shift, expected error."""
     return [
         (
             f"part {n}{' (this map)' if n == 1 else ''}",
-            f"{100 * part['share']:.0f} %",
-            number(part["turn_deg"], 1, "°").replace("\u00a0°", "°"),
+            percent(part["share"]),
+            number(part["turn_deg"]) + "°",
             number(part["shift_mm"], 1, "mm"),
             number(part["expected_tre_mm"], 1, "mm"),
         )
-        for n, part in enumerate(found, 1)
+        for n, part in enumerate(records, 1)
     ]
