@@ -84,3 +84,5 @@ def test_inferer_checks_its_options():
         QuizInferer(amp="perhaps")
     with pytest.raises(InputError, match="^seed: expected a whole number, found 'one'"):
         QuizInferer(seed="one")
+    with pytest.raises(InputError, match="^search#querys: expected a setting of search.* did you mean --search#queries?"):
+        QuizInferer(search={"querys": 5})

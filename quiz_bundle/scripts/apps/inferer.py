@@ -11,7 +11,7 @@ from monai.inferers import Inferer
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from ..core.options import as_bool, as_seed
+from ..core.options import as_bool, as_seed, settings_of
 from ..core.rigid import RigidTransform
 from ..network.padding import pad_together
 from ..registration.result import Matches
@@ -116,7 +116,7 @@ class QuizInferer(Inferer):
     def __init__(self, amp: object = False, seed: object = 0, search: Mapping[str, object] | None = None) -> None:
         super().__init__()
         self.amp, self.seed = as_bool("amp", amp), as_seed(seed)
-        self.settings = SearchSettings(**(search or {}))  # type: ignore[arg-type]
+        self.settings = settings_of(SearchSettings, "search", search)
 
     def __call__(self, inputs: MetaTensor, network: torch.nn.Module, *args: object, **kwargs: object) -> MetaTensor:
         """Find the matches of one pair."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..core.bundle import BUNDLE
 from ..core.errors import InputError
 from ..core.geometry import inside, mm_to_ijk
-from ..core.options import as_bool, as_choice, as_seed, as_uid
+from ..core.options import as_bool, as_choice, as_seed, as_uid, settings_of
 from ..core.rigid import RigidTransform, fit_translation, polish
 from ..core.threads import free_threads
 from ..images.dicom.dose import Dose, read_dose
@@ -77,7 +77,7 @@ class Options:
     @classmethod
     def of(cls, search: Mapping[str, object] | None = None, **options: object) -> Options:
         """From a config's plain values."""
-        return cls(search=SearchSettings(**(search or {})), **options)  # type: ignore[arg-type]
+        return cls(search=settings_of(SearchSettings, "search", search), **options)  # type: ignore[arg-type]
 
 
 class Stopwatch:

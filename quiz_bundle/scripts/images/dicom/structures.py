@@ -136,12 +136,14 @@ def find_structure(structures: StructureSet, wanted: object) -> Structure:
         found = [each for each in every if str(each.number) == text]
         found = found or [each for each in every if each.name == text]
         found = found or [each for each in every if each.name.casefold() == text.casefold()]
-        expected = f"one structure {text!r} (fixed_region_roi)"
+        expected = "one structure of the number or name in fixed_region_roi"
     if len(found) != 1:
         listed = ", ".join(f"{each.number} ({each.name})" for each in every[:LISTED])
         listed += f" and {len(every) - LISTED} more" if len(every) > LISTED else ""
         remedy = "give its number, or its name as it stands there"
-        raise InputError(structures.path, expected, f"{len(found)} among {listed}", remedy, f"{len(found)} of {len(every)}")
+        asked = "" if wanted is None else f" called {str(wanted).strip()!r}"
+        told = f"{len(found)}{asked} among {listed}"
+        raise InputError(structures.path, expected, told, remedy, f"{len(found)} among {len(every)}")
     if found[0].unusable:
         why = found[0].unusable
         raise InputError(structures.path, f"a structure that can be a region ({found[0].number})", why, "choose another")
@@ -181,7 +183,10 @@ def _structures(dataset: pydicom.Dataset, scan: MetaTensor) -> Iterator[Structur
 
 
 def _contour(item: pydicom.Dataset) -> Contour:
-    points = np.array([float(value) for value in item.ContourData]).reshape(-1, 3)
+    data = item.ContourData
+    if isinstance(data, bytes):  # of more than 64 KiB in an explicit transfer syntax, where it loses its kind
+        data = data.decode("ascii").rstrip(" \0").split("\\")
+    points = np.array([float(value) for value in data]).reshape(-1, 3)
     if not np.isfinite(points).all():
         raise ValueError("a contour with numbers that are not finite")
     images = tuple(text_of(image, "ReferencedSOPInstanceUID") for image in item.get("ContourImageSequence") or [])
