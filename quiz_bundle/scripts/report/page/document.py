@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ...registration.result import Answers
+from ..parts import parts_sentences
+from .parts import COLOURS, parts_rows
 from .pictures import Pictures
 from .templating import number, percent, render, triple
 from .viewer import Viewer
@@ -16,7 +18,13 @@ MARKS = ("tre_mean_mm", "tre_before_mm", "offset_mm", "offset_axes_mm", "outside
 Row = tuple[str, ...]
 
 
-def render_page(record: Mapping, pictures: Pictures, answers: Answers | None = None, viewer: Viewer | None = None) -> str:
+def render_page(
+    record: Mapping,
+    pictures: Pictures,
+    answers: Answers | None = None,
+    viewer: Viewer | None = None,
+    template: str = "report.html",
+) -> str:
     """Turn the content of report.json, the pictures and the answered queries into one page (``templates/report.html``).
 
     Args:
@@ -24,11 +32,13 @@ def render_page(record: Mapping, pictures: Pictures, answers: Answers | None = N
         pictures: what ``figures.draw_pictures`` gives.
         answers: the looked-up points, for a table.
         viewer: the pair to scroll through, if NiiVue is installed.
+        template: a page that extends that one.
     """
     low, high = record["expected_tre_90_mm"] or (None, None)
-    marks = record.get("landmarks")
+    marks, found = record.get("landmarks"), record.get("parts") or []
+    moved = parts_sentences(found)
     return render(
-        "report.html",
+        template,
         record={"same_patient": None, "carried": None, **record},
         pictures=pictures,
         viewer=viewer,
@@ -44,8 +54,19 @@ def render_page(record: Mapping, pictures: Pictures, answers: Answers | None = N
         answers=None if answers is None else _answers(answers),
         details=_details(record),
         carried=_carried(record),
+        moved=moved,
+        part_rows=parts_rows(found) if moved else [],
+        part_colours=COLOURS[: len(found)],
+        where=_where(found),
         most_rows=MOST_ROWS,
     )
+
+
+def _where(parts: Sequence[Mapping]) -> str:
+    """What the expected error is of."""
+    if parts and parts[0]["chosen_by"] == "region":
+        return "on the region"
+    return "on part 1" if len(parts) > 1 else "in the common field"
 
 
 def _data_sets(record: Mapping) -> list[Row]:

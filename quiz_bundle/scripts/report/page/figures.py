@@ -17,6 +17,7 @@ from .carried import draw_carried
 from .closeups import draw_closeups
 from .cuts import PLANES, Plane, canvas_box, common_box, common_point, cut_points, look, on_cpu, overlapping, start_affine
 from .match_map import draw_matches
+from .parts import tinted
 from .pictures import FIXED_LINE, MOVING_LINE, Picture, Pictures, photo
 
 FIXED_COLOUR = torch.tensor([0.10, 0.50, 0.95])
@@ -43,6 +44,11 @@ def draw_pictures(registration: Registration) -> Pictures:
         images += [_checkerboard(fixed, moving, after, plane, common, at) for plane in PLANES]
         if (closeups := draw_closeups(registration, fixed, moving, after)) is not None:
             images.append(closeups)
+    if len(registration.parts) > 1 and len(shown) == 2:
+        for plane in PLANES:
+            colour, step = tinted(registration, fixed, plane, box, at)
+            alt = f"{plane.name.capitalize()} cut of the fixed scan: in colours the parts that moved on their own."
+            images.append(photo(colour, step, plane, "parts", alt))
     if len(registration.matches):
         images.append(draw_matches(registration, fixed))
     images += draw_carried(registration)

@@ -24,7 +24,7 @@ class Picture:
     """One image of the page.
 
     Attributes:
-        section: "before", "after", "checkerboard", "closeups", "matches" or "carried".
+        section: "before", "after", "checkerboard", "closeups", "parts", "matches" or "carried".
         title: a word or two above it.
         alt: what it shows, for those who cannot see it.
         jpeg: the file's bytes.
