@@ -22,12 +22,7 @@ from scripts.network.quiznet import QuizNet
 from scripts.network.weights import weights_sha256
 from scripts.registration.queries import no_matches
 from scripts.registration.region import in_region
-from scripts.registration.register import (
-    Options,
-    load_case,
-    load_network,
-    register,
-)
+from scripts.registration.register import Options, load_case, load_network, register
 from scripts.registration.search import Fit
 from scripts.report.page.advice import advice_on
 from scripts.report.page.document import render_page

@@ -307,6 +307,19 @@ def test_lines_of_another_run_stay(tmp_path):
     assert lines == [("R1", "centres", "30"), ("R1", "quiz", "4"), ("R1", "greedy", "6"), ("R2", "quiz", "7")]
 
 
+def test_rows_of_other_methods_stay(tmp_path):
+    """A method run again on one of its two pairs has one row then; another method's row stays, with what it said."""
+    runs = (
+        [a_row("quiz_paper", "p091_bt1", 30.0), a_row("ants_syn", "p091_bt1", 2.0), a_row("quiz_paper", "p092_bt1", 31.0)],
+        [a_row("quiz_paper", "p091_bt1", 20.0), a_row("quiz", "p091_bt1", 1.0)],
+    )
+    for number, rows in enumerate(runs):
+        write_rows(tmp_path / f"run{number}" / "rows.csv", rows, COLUMNS)
+        collect(str(tmp_path / "results"), str(tmp_path / f"run{number}"), str(tmp_path / "none"))
+    lines = [(row["method"], row["name"], float(row["tre_mean_mm"])) for row in read(tmp_path / "results" / "tables.csv")]
+    assert lines == [("quiz_paper", "p091_bt1", 20.0), ("ants_syn", "p091_bt1", 2.0), ("quiz", "p091_bt1", 1.0)]
+
+
 def test_committed_page_is_what_its_tables_say():
     if not (DOCS / "results.md").is_file():
         pytest.skip("no results yet")

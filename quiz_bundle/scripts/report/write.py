@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -84,13 +84,18 @@ def write_outputs(
     Raises:
         InputError: the folder cannot be written.
     """
+    return write_set(output_dir, lambda folder: _stage(registration, folder, anonymous, report_dicom))
+
+
+def write_set(output_dir: str | Path, stage: Callable[[Path], None]) -> dict[str, Path]:
+    """Write a set of files as ``write_outputs`` does, those of ``OUTPUT_NAMES`` that ``stage`` writes into a folder."""
     output_dir = Path(output_dir)
     check_writable(output_dir)
     staging = None
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output_dir))
-        _stage(registration, staging, anonymous, report_dicom)
+        stage(staging)
         for name in reversed(OUTPUT_NAMES):
             if name == "report.json" or not (staging / name).exists():
                 (output_dir / name).unlink(missing_ok=True)

@@ -18,7 +18,13 @@ MARKS = ("tre_mean_mm", "tre_before_mm", "offset_mm", "offset_axes_mm", "outside
 Row = tuple[str, ...]
 
 
-def render_page(record: Mapping, pictures: Pictures, answers: Answers | None = None, viewer: Viewer | None = None) -> str:
+def render_page(
+    record: Mapping,
+    pictures: Pictures,
+    answers: Answers | None = None,
+    viewer: Viewer | None = None,
+    template: str = "report.html",
+) -> str:
     """Turn the content of report.json, the pictures and the answered queries into one page (``templates/report.html``).
 
     Args:
@@ -26,13 +32,14 @@ def render_page(record: Mapping, pictures: Pictures, answers: Answers | None = N
         pictures: what ``figures.draw_pictures`` gives.
         answers: the looked-up points, for a table.
         viewer: the pair to scroll through, if NiiVue is installed.
+        template: a page that extends that one.
     """
     low, high = record["expected_tre_90_mm"] or (None, None)
     marks, found = record.get("landmarks"), record.get("parts") or []
     moved = parts_sentences(found)
     return render(
-        "report.html",
-        record={"same_patient": None, **record},
+        template,
+        record={"same_patient": None, "carried": None, **record},
         pictures=pictures,
         viewer=viewer,
         fitted=record["fixed_to_moving_ras"] is not None,
@@ -46,6 +53,7 @@ def render_page(record: Mapping, pictures: Pictures, answers: Answers | None = N
         worst=_worst(marks),
         answers=None if answers is None else _answers(answers),
         details=_details(record),
+        carried=_carried(record),
         moved=moved,
         part_rows=parts_rows(found) if moved else [],
         part_colours=COLOURS[: len(found)],
@@ -187,3 +195,17 @@ def _details(record: Mapping) -> list[Row]:
     if dicom.get("reason"):
         used.append(("no DICOM registration", dicom["reason"]))
     return [(name, str(value) or "–") for name, value in used]
+
+
+def _carried(record: Mapping) -> list[Row]:
+    """Carried structures: name, type, volume in, out, difference, what else to know; those left out too."""
+    told = (record.get("carried") or {}).get("structures") or {"carried": [], "left_out": []}
+    rows = []
+    for each in told["carried"]:
+        change = each["difference_percent"]
+        rows.append((
+            each["name"], each["type"] or "–", number(each["volume_in_ml"]), number(each["volume_out_ml"]),
+            "–" if change is None else f"{number(change)} %",
+            "leaves the field of view" if each["leaves_field"] else "",
+        ))  # fmt: skip
+    return rows + [(each["name"], "–", "–", "–", "–", f"left out: {each['reason']}") for each in told["left_out"]]
