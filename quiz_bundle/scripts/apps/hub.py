@@ -69,7 +69,8 @@ def make_folder(output: Path, bundle: Path = BUNDLE) -> Path:
             card.unlink()
             for name in (name for name in names if name.endswith(".md") and name != CARD):
                 document = Path(made, NAME, name)
-                document.write_text(TO_CARD.sub(r"](../README.md\1)", document.read_text(encoding="utf-8")), encoding="utf-8")
+                text = TO_CARD.sub(r"](../README.md\1)", document.read_text(encoding="utf-8"))
+                document.write_text(text, encoding="utf-8")
             shutil.rmtree(place, ignore_errors=True)
             Path(made, NAME).rename(place)
     except OSError as error:
