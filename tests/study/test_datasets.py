@@ -216,5 +216,5 @@ def test_configs_hand_on_every_option(name):
     config = json.loads((tiny.BUNDLE / "configs" / "study" / f"{name}.json").read_text())
     options = {key for key in config if key not in ("run", name)}
     target = f"scripts.study.datasets.{name}"
-    call = next(item for item in config["run"] if isinstance(item, dict) and item.pop("_target_") == target)
-    assert call == {key: f"@{key}" for key in options}
+    call = next(item for item in config["run"] if isinstance(item, dict) and item["_target_"] == target)
+    assert call.pop("_target_") and call == {key: f"@{key}" for key in options}
