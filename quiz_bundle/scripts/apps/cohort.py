@@ -61,6 +61,7 @@ class Cohort:
         self.own: list[dict] = []
         self._known: dict[str, dict] = {}
         self._begun: tuple[Path, str, int] | None = None
+        self._usual: object = None
 
     def start(self) -> None:
         """Share the machine; let SIGTERM (torchrun's, Slurm's) end the program as Ctrl-C does, nothing left half-done."""
@@ -68,7 +69,14 @@ class Cohort:
         share_cores(self.rank)
         atexit.register(self._give_back)
         if threading.current_thread() is threading.main_thread():  # elsewhere Python cannot catch signals
-            signal.signal(signal.SIGTERM, _end)
+            self._usual = signal.signal(signal.SIGTERM, _end)
+
+    def stop(self) -> None:
+        """Undo ``start``."""
+        atexit.unregister(self._give_back)
+        if self._usual is not None:
+            signal.signal(signal.SIGTERM, self._usual)
+            self._usual = None
 
     def recorded(self, name: str, fingerprint: str) -> dict | None:
         """The record of a case that this run need not do again: done, or failed before torchrun started it anew."""
@@ -101,12 +109,12 @@ class Cohort:
 
     def record(self, record: Mapping[str, object], fingerprint: str = "") -> None:
         """Add a case's record, with the columns of ``SUMMARY``; of several, tell the other processes and the user."""
-        self.own.append(dict(record))
         name = str(record["name"])
+        plain = {key: value for key, value in record.items() if key != "error"}  # which holds on to all that led to it
+        self.own.append(plain if name else dict(record))
         if name not in self.names:
             return
         self._file(name, "json").parent.mkdir(parents=True, exist_ok=True)
-        plain = {key: value for key, value in record.items() if key != "error"}
         write_whole(self._file(name, "json"), json.dumps({**plain, "fingerprint": fingerprint, "run": self.run}))
         self._file(name, "begun").unlink(missing_ok=True)
         self._begun = None
@@ -114,7 +122,6 @@ class Cohort:
 
     def result(self) -> list[dict]:
         """The records of all cases if all are there, which whoever comes last finds; else none."""
-        atexit.unregister(self._give_back)
         if not self.names:
             return self.own
         records = self._summarise()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle import run as bundle_run
 
@@ -138,12 +139,14 @@ def _top(option: str) -> str:
 
 
 def as_typed(options: Mapping[str, object], words: Sequence[str]) -> dict[str, object]:
-    """Options whose text Fire has cut as Python code (``ct#2`` became ``ct``), as they stand on the command line."""
+    """Options as they stand on the command line: Fire cuts texts as Python code (``ct#2``), MONAI changes lists in place."""
     typed = dict(_pairs(words))
-    return {
-        name: typed[name] if isinstance(value, str) and not typed.get(name, "'").startswith(QUOTED) else value
-        for name, value in options.items()
-    }
+    result = dict(options)
+    for name, value in options.items():
+        text = typed.get(name)
+        if text is not None and isinstance(value, (str, list)):
+            result[name] = DefaultParseValue(text) if text.startswith(QUOTED) else text
+    return result
 
 
 def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -98,12 +98,16 @@ class WriteOutputs:
         """Write after each iteration."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-        engine.add_event_handler(Events.COMPLETED, lambda _: self.bar.close())
+        engine.add_event_handler(Events.COMPLETED, self._stop)
 
     def _start(self, engine: Engine) -> None:
         self.cohort.start()
         shown = self.cohort.names and self.cohort.rank.number == 0
         self.bar = tqdm(total=engine.state.epoch_length, desc="cases", disable=not shown)
+
+    def _stop(self, engine: Engine) -> None:
+        self.bar.close()
+        self.cohort.stop()
 
     def __call__(self, engine: Engine) -> None:
         """Write the case of the last iteration."""

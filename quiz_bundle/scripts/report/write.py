@@ -30,6 +30,7 @@ from .identification import same_patient, series_record
 from .page import render_page
 from .page.figures import draw_pictures
 from .page.viewer import make_viewer
+from .parts import parts_record
 from .quality import quality_record
 
 OUTPUT_NAMES = (
@@ -243,6 +244,7 @@ def report_record(registration: Registration, anonymous: bool = False, report_di
         "expected_tre_mm": verdict.expected_tre_mm,
         "expected_tre_90_mm": verdict.expected_tre_90_mm,
         "overlap": verdict.overlap,
+        "parts": parts_record(registration.parts),
         "seconds": registration.seconds,
         "device": registration.device,
         "versions": versions(),

@@ -65,9 +65,7 @@ class Bend:
         to_source: (4, 4) affine that takes the fixed scan's frame to the source's (a stretched patient has two).
     """
 
-    def __init__(
-        self, names: Sequence[str], joints: Sequence[Joint], cores: Cores, to_source: Tensor | None = None
-    ) -> None:
+    def __init__(self, names: Sequence[str], joints: Sequence[Joint], cores: Cores, to_source: Tensor | None = None) -> None:
         self.names, self.joints, self.cores = tuple(names), tuple(joints), cores
         to_source = torch.eye(4, dtype=torch.float64) if to_source is None else to_source
         turn = max(float(joint.turn_deg.norm()) for joint in joints)

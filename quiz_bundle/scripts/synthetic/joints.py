@@ -13,20 +13,19 @@ from monai.data import MetaTensor
 from scipy import ndimage
 from torch import Tensor
 
-from ..core.geometry import as_affine, grid_affine, ijk_to_mm
-from ..images.body import body_mask
-from ..images.volumes import load_volume, make_volume, resample, standard_grid
+from ..core.geometry import ijk_to_mm
+from ..images.volumes import load_volume
 from .cores import Fields
+from .hips import femora_by_rule, hips
 from .phantom.patient import PhantomSession
+from .profile import RULE_MM, Profile, crest, spine_line
 from .skeleton import Limb, Range, Skeleton, column
 
-BONE_HU = 180.0
-LATTICE_MM = 3.0
-HEAD_MM = 24.5  # of the ball that a femoral head fills
-RULE_MM = 3.0
 TILT_DEG = 22.0  # of the planes across the neck: lower in front, so that the chin goes with the skull
 NECK = ((-25.0, 25.0), (-12.0, 12.0), (-18.0, 18.0))
-HIP = ((-10.0, 40.0), (-20.0, 5.0), (-12.0, 12.0))  # of the right one: flexed, abducted, turned
+BREATH = ((-3.0, 3.0), (-4.0, 4.0), (-20.0, 20.0))
+SLIDES_MM = 24.0  # from the next bone: soft tissue that slides along it as one
+L5_BELOW_CREST_MM, LUMBAR_MM, WINGS = 48.0, 135.0, 0.6
 SPINE = ((-20.0, 20.0), (-10.0, 10.0), (-10.0, 10.0))
 
 
@@ -35,12 +34,16 @@ class Joints:
     """What can bend in a patient.
 
     Attributes:
-        skeletons: by name: "hips", "neck".
+        skeletons: by name: "hips", "neck", "organs".
         spine_mm: (N, 3) points within the spine, upwards; None where it was not found.
+        crest_mm: height of the iliac crests; None where they were not found.
+        soft_mm: (N, 4) places in soft tissue with room about them, and how far the next bone is, mm.
     """
 
     skeletons: Mapping[str, Skeleton] = field(default_factory=dict)
     spine_mm: Tensor | None = None
+    crest_mm: float | None = None
+    soft_mm: Tensor = field(default_factory=lambda: torch.zeros(0, 4, dtype=torch.float64))
 
     def kinds(self) -> list[str]:
         """The names that ``skeleton`` takes."""
@@ -53,15 +56,22 @@ class Joints:
         return self.skeletons.get(kind)
 
     def posture(self, name: str) -> Skeleton | None:
-        """The skeleton of an evaluation regime: "hips", "neck", or "lumbar"; None where it was not found."""
-        return self.skeletons.get(name)
+        """The skeleton of an evaluation regime: "hips", "neck", "organs" or "lumbar"; None where it was not found."""
+        if name != "lumbar":
+            return self.skeletons.get(name)
+        if self.spine_mm is None or self.crest_mm is None:
+            return None
+        low = self.crest_mm - L5_BELOW_CREST_MM
+        return spine(self.spine_mm, low, low + LUMBAR_MM, names=("pelvis", "trunk"), wings=WINGS)
 
 
 def find_joints(volume: MetaTensor, femora: MetaTensor | None = None, sides: tuple[int, int] = (1, 1)) -> Joints:
-    """Neck and spine of a CT (1, I, J, K) in HU by rule, and the hips if a map of the femora is given (see ``hips``)."""
+    """Neck, spine and organs of a CT (1, I, J, K) in HU by rule; the hips if a map of the femora is given (``hips``)."""
     profile = Profile(volume)
     found = {"neck": neck(profile), "hips": None if femora is None else hips(volume, femora, sides)}
-    return Joints({name: one for name, one in found.items() if one is not None}, spine_line(profile))
+    found["organs"], soft = organs(profile)
+    skeletons = {name: one for name, one in found.items() if one is not None}
+    return Joints(skeletons, spine_line(profile), crest(profile), soft)
 
 
 def phantom_joints(session: PhantomSession) -> Joints:
@@ -87,43 +97,6 @@ def joints_beside(file: str | Path, volume: MetaTensor) -> Joints:
     return find_joints(volume, load_volume(labels, labels=True), (table["femur_left"], table["femur_right"]))
 
 
-class Profile:
-    """A patient slice by slice on a 3 mm grid.
-
-    Attributes:
-        z_mm: (K,) heights of the slices.
-        area_mm2: (K,) of the body.
-        bone: (I, J, K) bool.
-        affine: (4, 4) of the grid.
-    """
-
-    def __init__(self, volume: MetaTensor) -> None:
-        scan = resample(volume, *standard_grid(volume, RULE_MM), outside=-1000.0)
-        self.affine = as_affine(scan.affine)
-        body = body_mask(scan)
-        data = scan.as_tensor()[0]
-        self.data, self.body, self.bone = data, body, (data > BONE_HU) & body
-        self.z_mm = (self.affine[2, 3] + self.affine[2, 2] * torch.arange(body.shape[2], dtype=torch.float64)).numpy()
-        self.area_mm2 = body.double().sum((0, 1)).numpy() * RULE_MM**2
-        self.empty = int(body.sum()) == 0
-
-    def spine_mm(self, z_mm: float, reach_mm: float = 12.0) -> Tensor | None:
-        """A point (3,) within the spine at a height: the middle of the bone in the rear about the midline; None without."""
-        near = np.abs(self.z_mm - z_mm) <= reach_mm
-        body, bone = self.body[:, :, near], self.bone[:, :, near]
-        if not body.any():
-            return None
-        where = ijk_to_mm(body.nonzero(), self.affine)
-        middle = where[:, 0].median()
-        rear, front = where[:, 1].quantile(0.02) if len(where) < 1e6 else where[:, 1].min(), where[:, 1].max()
-        points = ijk_to_mm(bone.nonzero(), self.affine)
-        keep = ((points[:, 0] - middle).abs() < 35) & (points[:, 1] < rear + 0.62 * (front - rear))
-        if int(keep.sum()) < 15:
-            return None
-        points = points[keep]
-        return torch.tensor([float(points[:, 0].median()), float(points[:, 1].median()), z_mm], dtype=torch.float64)
-
-
 def neck(profile: Profile) -> Skeleton | None:
     """Skull, three blocks of the neck, chest: where the body is thinnest between the head and the shoulders.
 
@@ -141,7 +114,7 @@ def neck(profile: Profile) -> Skeleton | None:
         below, above = area[max(0, k - 35) : k], area[k + 1 : k + 36]
         if len(below) < 10 or len(above) < 8 or area[k] > 22_000:
             continue
-        if below.max() > 1.5 * area[k] and above.max() > 1.12 * area[k] and (lowest is None or area[k] < area[lowest]):
+        if below.max() > 1.5 * area[k] and above.max() > 1.05 * area[k] and (lowest is None or area[k] < area[lowest]):
             lowest = k
     if lowest is None:
         return None
@@ -165,26 +138,6 @@ def neck_at(profile: Profile, z_mm: float) -> Skeleton | None:
     blocks = [{"high": 0.0, "across": 0.25}, disc, disc, disc, {"low": 0.0}]
     names = ["chest", "neck 3", "neck 2", "neck 1", "skull"]
     return column(names, centres, normal.expand(5, 3), NECK, blocks)
-
-
-def spine_line(profile: Profile, step_mm: float = 12.0) -> Tensor | None:
-    """The longest unbroken run (N, 3) of points within the spine, one every 12 mm upwards, smoothed; None below 100 mm."""
-    if profile.empty:
-        return None
-    runs: list[list[Tensor]] = [[]]
-    for z in np.arange(profile.z_mm[0] + 6, profile.z_mm[-1] - 6, step_mm):
-        point = profile.spine_mm(float(z))
-        last = runs[-1][-1] if runs[-1] else None
-        if point is None or (last is not None and float((point - last)[:2].norm()) > 15):
-            runs.append([] if point is None else [point])
-        else:
-            runs[-1].append(point)
-    longest = max(runs, key=len)
-    if len(longest) < 9:
-        return None
-    line = torch.stack(longest)
-    line[:, :2] = torch.from_numpy(ndimage.gaussian_filter1d(line[:, :2].numpy(), 2.0, axis=0, mode="nearest"))
-    return line
 
 
 def spine(
@@ -223,101 +176,25 @@ def random_spine(line: Tensor, random: np.random.RandomState) -> Skeleton:
     return spine(line, begin, begin + length)
 
 
-def hips(volume: MetaTensor, femora: MetaTensor, sides: tuple[int, int], lattice_mm: float = LATTICE_MM) -> Skeleton | None:
-    """Pelvis (with all that is not thigh) and thighs, from a map of the femora.
-
-    Args:
-        volume: CT (1, I, J, K) in HU; what is bone and not femur is the pelvis's.
-        femora: label map (1, I, J, K), on any grid.
-        sides: its labels of the left and the right femur; the same twice: told apart by the body's middle.
-        lattice_mm: of the distances.
-    """
-    where = ijk_to_mm((femora.as_tensor()[0] > 0).nonzero(), femora.affine) if sides[0] == sides[1] else ijk_to_mm(
-        ((femora.as_tensor()[0] == sides[0]) | (femora.as_tensor()[0] == sides[1])).nonzero(), femora.affine
-    )
-    if len(where) == 0:
-        return None
-    low_mm, high_mm = where.amin(0) - 90.0, where.amax(0) + 90.0
-    high_mm[2] += 60.0  # the iliac wings
-    shape = tuple(int(n) for n in ((high_mm - low_mm) / lattice_mm).ceil())
-    affine = grid_affine(lattice_mm, shape, (low_mm + high_mm) / 2)
-    scan = resample(volume, affine, shape, outside=-1000.0)
-    labels = resample(femora, affine, shape, mode="nearest", outside=0.0).as_tensor()[0].round()
-    bone = scan.as_tensor()[0] > BONE_HU
-    x = ijk_to_mm(torch.stack(torch.meshgrid(*map(torch.arange, shape), indexing="ij"), -1).reshape(-1, 3), affine)[:, 0]
-    x = x.reshape(shape)
-    either = (labels == sides[0]) | (labels == sides[1])
-    if int(either.sum()) < 50:
-        return None
-    middle = float(x[either].min() + x[either].max()) / 2
-    z = (affine[2, 3] + affine[2, 2] * torch.arange(shape[2], dtype=torch.float64)).expand(shape)
-    rest = bone & ~torch.from_numpy(ndimage.binary_dilation(either.numpy()))
-    masks, limbs = [], [Limb("pelvis")]
-    for name, side, label in (("left thigh", -1, sides[0]), ("right thigh", 1, sides[1])):
-        mask = (labels == label) & (((x - middle) * side > 0) if sides[0] == sides[1] else True)
-        centre = head_centre(mask, affine, -side) if int(mask.sum()) > 50 else None
-        if centre is None:
-            continue
-        # A map of the femora may end before the scan does: far below the head, what lies outside of it is thigh.
-        thigh = ((x - float(centre[0])) * side > -12) & (z < float(centre[2]) - 40)
-        masks.append(mask | (rest & thigh))
-        rest = rest & ~thigh & (z > float(centre[2]) - 80)
-        flexed, spread, turned = HIP
-        limbs.append(Limb(name, 0, centre, (flexed, spread if side > 0 else (-spread[1], -spread[0]), turned)))
-    if not masks:
-        return None
-    return Skeleton(tuple(limbs), Fields(torch.stack([rest, *masks]), affine))
-
-
-def femora_by_rule(volume: MetaTensor, heads_mm: Tensor) -> MetaTensor:
-    """A rough map of the femora (1, I, J, K), 1 where they are, of a patient whose femoral heads (2, 3) are known.
-
-    A patient whose x runs to her right, either head first. What is bone and lies in the head's ball, or outside and below
-    of it where no pelvis is.
-    """
-    affine, shape = standard_grid(volume, LATTICE_MM)
-    scan = resample(volume, affine, shape, outside=-1000.0)
-    bone = scan.as_tensor()[0] > BONE_HU
-    voxels = bone.nonzero()
-    points = ijk_to_mm(voxels, affine)
-    femur = torch.zeros(len(points), dtype=torch.bool)
-    middle = float(heads_mm[:, 0].mean())
-    for head in heads_mm.double():
-        away = points - head
-        out, front, up = away[:, 0] * (1 if float(head[0]) > middle else -1), away[:, 1], away[:, 2]
-        ball = away.norm(dim=1) < HEAD_MM
-        neck_ = (out > 12) & (out < 40) & ((front + 8).abs() < 17) & (up > -30) & (up < 10)
-        beside = (out > 24 + up.clamp_min(0)) & (up < 32)
-        below = (up < -25) & (out > 2)
-        femur |= (ball | neck_ | beside | below) & (up < 40)
-    found = torch.zeros(shape, dtype=torch.float32)
-    found[voxels[:, 0], voxels[:, 1], voxels[:, 2]] = femur.float()
-    return make_volume(found[None], affine)
-
-
-def head_centre(femur: Tensor, affine: Tensor, inward: int) -> Tensor | None:
-    """The centre (3,) in mm of a femoral head: a sphere through the upper inner surface of a femur's mask (I, J, K).
-
-    Args:
-        femur: mask of one femur.
-        affine: (4, 4) of its grid.
-        inward: sign of the way along x to the body's middle.
-    """
-    shell = femur & ~torch.from_numpy(ndimage.binary_erosion(femur.numpy()))
-    points = ijk_to_mm(shell.nonzero(), affine)
-    if len(points) < 30:
-        return None
-    inner = points[(inward * points[:, 0]) >= (inward * points[:, 0]).max() - 14.0]
-    inner = inner[inner[:, 2] > inner[:, 2].max() - 40.0]
-    best = None
-    for _ in range(6):
-        a = torch.cat([2 * inner, torch.ones(len(inner), 1, dtype=torch.float64)], 1)
-        answer = torch.linalg.lstsq(a, inner.square().sum(1, keepdim=True)).solution[:, 0]
-        centre = answer[:3]
-        radius = float((answer[3] + centre.square().sum()).clamp_min(1e-6).sqrt())
-        off = ((points - centre).norm(dim=1) - radius).abs()
-        near = points[(off < 3.0) & ((points - centre)[:, 0] * inward > -0.3 * radius)]
-        if len(near) < 20 or not 12 < radius < 40:
-            break
-        best, inner = centre, near
-    return best
+def organs(profile: Profile) -> tuple[Skeleton | None, Tensor]:
+    """Bones that stay and soft tissue away from them that slides as in breathing; places (N, 4) where organs may fill."""
+    nowhere = torch.zeros(0, 4, dtype=torch.float64)
+    if profile.empty:
+        return None, nowhere
+    steps = (RULE_MM,) * 3
+    apart = torch.from_numpy(ndimage.distance_transform_edt(~profile.bone.numpy(), steps))
+    deep = torch.from_numpy(ndimage.distance_transform_edt(profile.body.numpy(), steps))
+    core = (apart > SLIDES_MM) & (deep > 12)
+    if int(core.sum()) < 2000:
+        return None, nowhere
+    voxels = core.nonzero()
+    middle = ijk_to_mm(voxels, profile.affine).mean(0)
+    random = np.random.RandomState(0)
+    roomy = (core & (apart > 30)).nonzero()
+    soft = nowhere
+    if len(roomy):
+        roomy = roomy[torch.as_tensor(random.randint(len(roomy), size=64))]
+        soft = torch.cat([ijk_to_mm(roomy, profile.affine), apart[tuple(roomy.T)][:, None]], 1)
+    limbs = (Limb("bones"), Limb("organs", 0, middle, shift=BREATH))
+    bones = profile.bone & profile.body
+    return Skeleton(limbs, Fields(torch.stack([bones, core]), profile.affine, margin_mm=4.0)), soft

@@ -27,7 +27,7 @@ class Regime(PairRecipe):
         unrelated: the moving scan is drawn from another volume. There is no truth; all that is right is to refuse.
         part: the part of the body that the moving field is centred on and errors are measured at, at its bone; empty for
             a body that moves as one.
-        posture: which joints bend: "hips", "neck", "lumbar".
+        posture: what bends: "hips", "neck", "lumbar"; or slides and fills: "organs".
         least_bend: share of the largest turn that one of the joints has at least.
         above_mm: from the middle of the part's joints to the middle of the moving field, along z; ``max_offset`` shifts it.
     """
@@ -108,6 +108,7 @@ REGIMES: dict[str, Regime] = {
     # Parts that moved against each other; the field is centred on the one that is measured.
     "A1": _part(260, 240, 160, part="pelvis", posture="hips", above_mm=15.0),
     "A2": _part(260, 240, 180, part="skull", posture="neck", above_mm=0.0),
-    "A3": _part(240, 220, 160, part="pelvis", posture="lumbar", above_mm=10.0),
+    "A3": _part(260, 240, 160, part="pelvis", posture="lumbar", above_mm=25.0),
+    "A4": _part(260, 240, 160, part="bones", posture="organs", max_offset=60.0),
     "unrelated": _r1(unrelated=True),
 }

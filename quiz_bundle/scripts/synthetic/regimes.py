@@ -24,11 +24,13 @@ from ..images.landmarks import PairedLandmarks
 from ..images.volumes import make_volume, resample, standard_grid, to_orientation_ras
 from ..registration.metrics import tre_mm
 from . import appearance
-from .bend import Bend
 from .deformation import SmoothDeformation, Swell
-from .joints import BONE_HU, Joints, find_joints
+from .joints import Joints, find_joints
+from .motion import Motion
+from .profile import BONE_HU
+from .regime_parts import draw_parts
 from .regime_recipes import ORGANS_MM, REGIMES, Regime
-from .synthesis import AIR, Grid, Motion, body_points, dress, random_turn, render
+from .synthesis import AIR, Grid, body_points, dress, random_turn, render
 
 FIXED_NOISE_HU = (5.0, 12.0)
 FRAME_SHIFT_MM = 400.0
@@ -109,9 +111,9 @@ def draw_case(
     patient, has_couch = without_couch(volume)
     scene = without_couch(other)[0] if recipe.unrelated else mirrored(patient) if recipe.mirrored else patient
     grid = Grid.around(torch.zeros(3), [lo for lo, _ in recipe.moving_extent], recipe.spacing)
-    bend = None
+    bend, organs = None, ()
     if recipe.part:
-        bend, pose = _draw_parts(volume, grid, recipe, random, joints or find_joints(patient))
+        bend, organs, pose = draw_parts(recipe, random, joints or find_joints(patient))
     else:
         pose = _draw_pose(scene, grid, recipe, random, regime)
     rms, correlation, middle = recipe.deformation_rms[0], random.uniform(*recipe.correlation), pose.matrix[:3, 3]
@@ -119,7 +121,7 @@ def draw_case(
     deformation = SmoothDeformation(rms, correlation, random, swell=swell)
 
     # The scan is made round the origin of a frame of its own, and put where its header says afterwards.
-    local = Motion(pose, deformation, bend)
+    local = Motion(pose, deformation, bend, organs)
     lattice = grid.points_mm(torch.float64 if bend is None else torch.float32)
     bare = torch.cat([render(scene, local(part), (len(part),)) for part in lattice.split(1_000_000)])
     bare = bare.reshape(grid.shape)
@@ -129,7 +131,7 @@ def draw_case(
     points = points[inside(local(points), volume.affine, volume.shape[1:])]
     place = torch.as_tensor(random.uniform(-1, 1, 3) * FRAME_SHIFT_MM)
     header = RigidTransform.about([0.0, 0.0, 180.0 if recipe.turned_header else 0.0], place, torch.zeros(3))
-    motion = Motion(pose @ header.inverse(), deformation, bend)
+    motion = Motion(pose @ header.inverse(), deformation, bend, organs)
     order = recipe.orientations[random.randint(len(recipe.orientations))]
     moving = _as_scanned(dressed, grid, recipe, header, order, f"{regime}_{seed:04d}")
     fixed = _as_planned(volume, has_couch, random)
@@ -140,24 +142,6 @@ def draw_case(
         return case
     seen = make_volume(seen[None], grid.affine)
     return _at_part(case, recipe, volume, local, header, body_points(seen, recipe.points, random, BONE_HU))
-
-
-def _draw_parts(
-    volume: MetaTensor, grid: Grid, recipe: Regime, random: np.random.RandomState, joints: Joints
-) -> tuple[Bend, RigidTransform]:
-    """A bend of the patient, and where the moving field lies: round the named part's joints, in that part's own pose."""
-    skeleton = joints.posture(recipe.posture)
-    if skeleton is None:
-        remedy = f"give a CT that shows the {recipe.posture}, and for hips a map of the femora beside it"
-        raise InputError("volume", f"a CT whose joints for {recipe.part} can be found", "none", remedy)
-    bend = skeleton.draw(random, least=recipe.least_bend)
-    number = bend.names.index(recipe.part)
-    near = [limb.centre_mm for n, limb in enumerate(skeleton.limbs) if number in (n, limb.carrier) and n > 0]
-    middle = torch.stack(near).mean(0) + torch.tensor([0.0, 0.0, recipe.above_mm])
-    shift = random.normal(size=3)
-    shift *= recipe.max_offset * random.uniform() / np.linalg.norm(shift)
-    pose = RigidTransform.from_parts(random_turn(recipe.max_turn, random), middle + torch.as_tensor(shift))
-    return bend, bend.part_maps()[recipe.part].inverse() @ pose
 
 
 def _at_part(

@@ -32,70 +32,14 @@ from ..images.volumes import resample, standard_grid
 from . import appearance
 from .bend import Bend
 from .deformation import SmoothDeformation
+from .filling import Soft, draw_fillings
 from .joints import Joints
+from .motion import Motion
 from .skeleton import random_hinge
 
 AIR = appearance.AIR
-WITH_MM = 3.0
-
-
-@dataclass(frozen=True)
-class Motion:
-    """Where moving points lie in the fixed scan: a rigid map, a bend of the parts, a smooth deformation of the anatomy.
-
-    Attributes:
-        rigid: moving RAS mm to fixed RAS mm.
-        deformation: applied last, in the fixed frame; None for a rigid pair.
-        bend: applied between the two, in the fixed frame; None for a body that moves as one.
-    """
-
-    rigid: RigidTransform
-    deformation: SmoothDeformation | None = None
-    bend: Bend | None = None
-
-    def __call__(self, moving_mm: Tensor) -> Tensor:
-        """Fixed points (..., N, 3) of moving points, RAS mm, exact; float64, but for a bend of float32 points: float32."""
-        points = self.rigid(moving_mm)
-        if self.bend is not None:
-            points = self.bend.forward(points.to(moving_mm.dtype))
-        return points if self.deformation is None else self.deformation.forward(points)
-
-    def inverse(self, fixed_mm: Tensor) -> Tensor:
-        """Moving points (..., N, 3) of fixed points, RAS mm, float64, to 1e-9 mm."""
-        points = as_points(fixed_mm)
-        points = points if self.deformation is None else self.deformation.inverse(points)
-        return self.rigid.inverse()(points if self.bend is None else self.bend.inverse(points))
-
-    def part_maps(self) -> dict[str, RigidTransform]:
-        """Each part's rigid map, moving RAS mm to fixed RAS mm, but for the smooth deformation."""
-        if self.bend is None:
-            return {"body": self.rigid}
-        return {name: one @ self.rigid for name, one in self.bend.part_maps().items()}
-
-    def part_of(self, fixed_mm: Tensor) -> Tensor:
-        """Index (N,), in the order of ``part_maps``, of the part that each fixed point (N, 3) belongs to.
-
-        -1 between the cores, where what lies there follows two parts. The deformation is undone before it is looked up.
-        """
-        points = as_points(fixed_mm)
-        if self.bend is None:
-            return torch.zeros(len(points), dtype=torch.long)
-        return self.bend.core_of(points if self.deformation is None else self.deformation.inverse(points))
-
-
-    def followed(self, moving_mm: Tensor) -> Tensor:
-        """Index (N,), in the order of ``part_maps``, of the part that each moving point (N, 3) goes with, -1 for none.
-
-        A point goes with the part whose rigid map takes it nearest to where it goes but for the smooth deformation, if
-        that is within ``WITH_MM``: soft tissue that follows a bone counts as its part.
-        """
-        points = as_points(moving_mm)
-        if self.bend is None:
-            return torch.zeros(len(points), dtype=torch.long)
-        there = self.bend.forward(self.rigid(points))
-        apart = torch.stack([(one(points) - there).norm(dim=-1) for one in self.part_maps().values()])
-        nearest, part = apart.min(0)
-        return torch.where(nearest <= WITH_MM, part, -1)
+LABEL_MM = 1e-4  # to which points that a network learns from are true
+BENDS = {"hips": 3.0, "neck": 3.0, "spine": 2.0, "organs": 0.5, "hinge": 1.0}
 
 
 @dataclass(frozen=True)
@@ -165,7 +109,8 @@ class PairRecipe:
         noise: range of the noise in HU.
         points: number of true correspondences drawn.
         bend: chance that the patient bends; 0 draws what was drawn before there were joints.
-        bends: how often each kind of bend is drawn ("hips", "neck", "spine", "hinge"), of those that the patient has.
+        bends: how often each kind of bend is drawn ("hips", "neck", "spine", "organs", "hinge"), of those that the patient
+            has.
     """
 
     spacing: float = 6.0
@@ -184,7 +129,7 @@ class PairRecipe:
     noise: Sequence[float] = (3.0, 40.0)
     points: int = 512
     bend: float = 0.0
-    bends: Mapping[str, float] = field(default_factory=lambda: {"hips": 3.0, "neck": 3.0, "spine": 2.0, "hinge": 1.0})
+    bends: Mapping[str, float] = field(default_factory=lambda: dict(BENDS))
 
 
 @dataclass
@@ -277,14 +222,14 @@ def draw_pair(source: Source, recipe: PairRecipe, random: np.random.RandomState)
     moving_grid = Grid.around(torch.zeros(3), moving_extent, spacing)
     deformation = SmoothDeformation(random.uniform(*recipe.deformation_rms), random.uniform(*recipe.correlation), random)
     turn = random_turn(recipe.max_turn, random)
-    bend = None
+    bend, organs = None, ()
     if recipe.bend > 0 and random.uniform() < recipe.bend:
-        bend, anchor = draw_bend(source.joints, recipe.bends, anchor, moving_extent, factors, random)
+        bend, organs, anchor = draw_bend(source.joints, recipe.bends, anchor, moving_extent, factors, random)
     pose = RigidTransform.from_parts(turn, as_points(anchor))
     if bend is not None:  # the part at the anchor has the pose that was drawn
         part = bend.names[int(bend.part_of(as_points(anchor)[None]))]
         pose = bend.part_maps()[part].inverse() @ pose
-    motion = Motion(pose, deformation, bend)
+    motion = Motion(pose, deformation, bend, organs)
 
     fixed_extent = np.array([random.uniform(lo, hi) for lo, hi in recipe.fixed_extent])
     if recipe.max_offset is None:  # anywhere that keeps the anchor well inside, near the patient in plane
@@ -318,8 +263,8 @@ def draw_bend(
     extent_mm: np.ndarray,
     factors: np.ndarray,
     random: np.random.RandomState,
-) -> tuple[Bend, Tensor]:
-    """Draw a bend that a field can see, and the point (3,) that the field is put round.
+) -> tuple[Bend, tuple[Soft, ...], Tensor]:
+    """Draw a bend that a field can see, what fills besides, and the point (3,) that the field is put round.
 
     A hinge runs through the field round the given anchor; for joints of the patient the field is put near one of them.
 
@@ -333,12 +278,15 @@ def draw_bend(
     """
     kinds = [kind for kind in joints.kinds() if bends.get(kind, 0) > 0] or ["hinge"]
     chances = np.array([bends.get(kind, 1.0) for kind in kinds], dtype=float)
-    skeleton = joints.skeleton(kinds[random.choice(len(kinds), p=chances / chances.sum())], random)
+    kind = kinds[random.choice(len(kinds), p=chances / chances.sum())]
+    skeleton = joints.skeleton(kind, random)
     aside = torch.as_tensor(random.uniform(-0.35, 0.35, 3) * extent_mm)
     if skeleton is None:
-        return random_hinge(as_points(anchor) + aside, random).draw(random), anchor
+        return random_hinge(as_points(anchor) + aside, random).draw(random), (), anchor
+    if kind == "organs":
+        return skeleton.draw(random, factors), draw_fillings(joints.soft_mm, random, factors), anchor
     limb = skeleton.limbs[random.randint(1, len(skeleton.limbs))]
-    return skeleton.draw(random, factors), torch.as_tensor(factors) * limb.centre_mm + aside
+    return skeleton.draw(random, factors), (), torch.as_tensor(factors) * limb.centre_mm + aside
 
 
 def inner_body_point(patient: MetaTensor, margin_mm: np.ndarray, random: np.random.RandomState) -> Tensor:
@@ -369,9 +317,9 @@ def correspondences(pair: SyntheticPair, count: int, random: np.random.RandomSta
     """
     from_fixed = body_points(pair.fixed, count - count // 2, random)
     if len(pair.body_mm) == 0:
-        return from_fixed, pair.motion.inverse(from_fixed)
+        return from_fixed, pair.motion.inverse(from_fixed, LABEL_MM)
     from_moving = pair.body_mm[torch.as_tensor(random.randint(len(pair.body_mm), size=count // 2))]
     return (
         torch.cat([pair.motion(from_moving), from_fixed]),
-        torch.cat([from_moving, pair.motion.inverse(from_fixed)]),
+        torch.cat([from_moving, pair.motion.inverse(from_fixed, LABEL_MM)]),
     )
