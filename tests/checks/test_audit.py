@@ -1,6 +1,7 @@
 """Verdicts on maps that somebody else made: right, a vertebra off, turned, inverted, in the wrong frame."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from scripts.core.geometry import centre_mm, matrix_ras_to_lps
 from scripts.core.rigid import RigidTransform
 from scripts.images.transform_files import DICOM, ITK, TEXT, GivenMap
 from scripts.images.volumes import standardise
+from scripts.registration.queries import ask
 from scripts.registration.register import Stopwatch, conclude, load_case
-from scripts.registration.result import Verdict
+from scripts.registration.result import Part, Verdict
 from scripts.registration.search import search
 
 OPTIONS = quick()
@@ -112,9 +114,24 @@ def test_a_right_map_is_accepted_where_our_own_is_wrong(monkeypatch):
 
 def test_without_a_map_of_our_own(known):
     case, scans, found, own = known
-    none = type(own)(**{**own.__dict__, "fixed_to_moving": None})
+    none = replace(own, fixed_to_moving=None, parts=[])
     result = audit(case, scans, found, none, GivenMap(TRUTH, ITK, "theirs", ""), OPTIONS)
     assert result.distance_mm is None and math.isfinite(result.given.verdict.expected_tre_mm)
+
+
+def test_a_map_of_another_part_than_ours_is_judged_on_that_part(known):
+    """The upper half went 30 mm its own way, as we have found, and theirs is right for the lower one."""
+    case, scans, found, own = known
+    places = TRUTH.inverse()(ask(scans[1], 2000, torch.Generator().manual_seed(1)))
+    upper = places[:, 2] > places[:, 2].median()
+    away = beside(shift_mm=(0, 30.0, 0))
+    parts = [Part(away, places[upper], 0.5, 2.0), Part(TRUTH, places[~upper], 0.5, 2.5)]
+    parted = replace(own, fixed_to_moving=away, parts=parts)
+    result = audit(case, scans, found, parted, GivenMap(TRUTH, ITK, "theirs", ""), OPTIONS)
+    assert result.given.verdict.accepted and result.distance_mm == pytest.approx((30, 30), abs=1e-6)
+    assert result.given.parts == [] and len(audit_record(result)["own"]["parts"]) == 2
+    off = audit(case, scans, found, parted, GivenMap(beside(shift_mm=(0, 0, 35.0)), ITK, "theirs", ""), OPTIONS)
+    assert not off.given.verdict.accepted
 
 
 # the two errors together
