@@ -149,6 +149,20 @@ def test_a_case_that_was_begun_twice_is_given_up(process):
         cohort._give_back()
 
 
+def test_a_request_to_end_gives_the_case_back(process, tmp_path):
+    before, cohort = signal.getsignal(signal.SIGTERM), process()
+    cohort.start()
+    cohort.begin("b", "f")
+    with pytest.raises(SystemExit) as end:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    cohort._give_back()  # as the interpreter does at its end
+    cohort.stop()
+    assert end.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert [path.name for path in (tmp_path / FOLDER).iterdir()] == []
+
+
 # under torchrun, from the command line
 
 TASK = """

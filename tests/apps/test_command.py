@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from inference import BUNDLE, CONFIG, ORACLE, infer
+import torch
+from inference import BUNDLE, CONFIG, ORACLE, infer, write_scan
 from monai.bundle import run
+from oracle import TRUTH, pair, use_oracle
 from scripts.apps.command import as_typed
 from scripts.core.errors import input_error
 from scripts.core.options import nearest
@@ -102,6 +104,24 @@ def test_names_reach_the_reader_as_they_are(tmp_path, monkeypatch, name):
     ended = infer(fixed=name, moving="b.nii", output_dir="out#1", **ORACLE)
     assert ended.line.startswith(f"{name}: expected an image file or a DICOM folder, found no such file"), ended.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["b.nii"]
+
+
+def test_a_registration_in_names_with_signs(tmp_path, monkeypatch, no_pictures):
+    """Scans, a list of landmark files and the output folder: what is read and written is what was named, nothing else."""
+    use_oracle(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["run", "--landmarks", "['f#.csv', 'm::.csv']"])
+    for name, volume in zip(("plan #1, a", "bt#2"), pair(), strict=True):
+        write_scan(tmp_path / f"{name}.nii.gz", volume)
+    point = torch.tensor([[8.0, -6.0, 10.0]], dtype=torch.float64)
+    for name, (x, y, z) in (("f#.csv", point[0].tolist()), ("m::.csv", TRUTH(point)[0].tolist())):
+        (tmp_path / name).write_text(f"label,x,y,z\na,{x},{y},{z}\n")
+    marks = {"landmarks": ["f#.csv", "m::.csv"], "output_dir": "out#1/@x", "refine": False}
+    assert infer(fixed="plan #1, a.nii.gz", moving="bt#2.nii.gz", **marks, **ORACLE).status == 0
+    report = json.loads((tmp_path / "out#1" / "@x" / "report.json").read_text())
+    assert [report["inputs"][role]["name"] for role in ("fixed", "moving")] == ["plan #1, a", "bt#2"]
+    assert len(report["landmarks"]["errors"]) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"plan #1, a.nii.gz", "bt#2.nii.gz", "f#.csv", "m::.csv", "out#1"}
 
 
 @pytest.mark.parametrize("name", ["$ct", "@ct"])

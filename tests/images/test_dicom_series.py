@@ -523,3 +523,35 @@ def test_identity_from_the_meta_information():
     bare.file_meta = pydicom.dataset.FileMetaDataset()
     bare.file_meta.MediaStorageSOPClassUID, bare.file_meta.MediaStorageSOPInstanceUID = "1.2.5", "1.2.5.6"
     assert Series.of([bare, named, pydicom.Dataset()]).instances == (("1.2.5", "1.2.5.6"), ("1.2.3", "1.2.3.4"), ("", ""))
+
+
+def test_a_ct_stored_as_secondary_captures_is_read_where_its_slices_know_their_place(tmp_path):
+    volume = ct()
+    files = write_series(tmp_path / "sc", volume)
+    for file in files:
+        change(file, SOPClassUID="1.2.840.10008.5.1.4.1.1.7", ConversionType="WSD")
+    found = load_volume(tmp_path / "sc")
+    assert torch.equal(found.as_tensor(), volume.as_tensor())
+    torch.testing.assert_close(found.affine, volume.affine, rtol=0, atol=1e-6)
+    plain = write_series(tmp_path / "both" / "ct", volume)
+    for file in files:
+        (tmp_path / "both" / file.name).write_bytes(file.read_bytes())  # screen shots of it beside it: passed over
+    assert load_volume(tmp_path / "both").meta["series"].header.SOPInstanceUID in {
+        pydicom.dcmread(file).SOPInstanceUID for file in plain
+    }
+    for file in files:
+        change(file, ImagePositionPatient=None)
+    with pytest.raises(InputError, match="secondary captures do not say where their slices lie"):
+        load_volume(tmp_path / "sc")
+
+
+def test_private_elements_that_are_not_what_a_dictionary_expects_are_no_damage(tmp_path):
+    """A maker's number of the wrong length, as in the Alderson phantom's CT."""
+    files = write_series(tmp_path / "in", ct())
+    for file in files:
+        dataset = pydicom.dcmread(file)
+        block = dataset.private_block(0x01F1, "ELSCINT1", create=True)
+        block.add_new(0x26, "UN", b"0.688 ")
+        dataset.save_as(file)
+    header = load_volume(tmp_path / "in").meta["series"].header
+    assert not [element for element in header if element.tag.is_private]

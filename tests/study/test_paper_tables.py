@@ -250,8 +250,10 @@ def test_summary_counts_what_the_tables_hold():
     row = {"regime": "R1", "n": "10", "median_ratio": "1.5", "median_cpu_seconds": "2.06", "accepted": ""}
     benchmark = [
         row | {"method": "quiz", "success10": "0.9", "accepted": "0.8", "median_ratio": "1.0015"},
-        row | {"method": "elastix", "success10": "0.5"},
-        row | {"method": "ants_grid", "success10": "0.7", "median_cpu_seconds": "12.34"},
+        row | {"method": "elastix", "success10": "0.5", "low": "0.24"},
+        row | {"method": "ants_grid", "success10": "0.7", "low": "0.40", "median_cpu_seconds": "12.34"},
+        row | {"method": "greedy", "n": "1", "success10": "1", "low": "0.21"},  # one pair says less than seven of ten
+        row | {"method": "quiz_network_off", "n": "5", "success10": "0.8", "low": "0.4", "median_cpu_seconds": "4.2"},
         row | {"regime": "real: a_lung", "method": "quiz", "median_tre_mm": "5.25", "median_best_rigid_mm": "3.5"},
     ]
     hard = {"regime": "all H", "accepted": "0.7 (0.6-0.8; 7 of 10)", "wrong_accepted": "0 (0-1; 0 of 7)"}
@@ -259,6 +261,7 @@ def test_summary_counts_what_the_tables_hold():
     cases = [a_row("quiz", "p091_bt1", 2.5, "1"), a_row("quiz", "p092_bt1", 3.5, "1")]
     text = "\n".join(summary(cases, benchmark, trust, []))
     assert "160 mm of anatomy | 9 of 10 | 1.002 | 2.1 | 8 of 10 | `ants_grid` 7 of 10 | 1.500 | 12.3 |" in text
+    assert "| R1 | 9 of 10 | 1.002 | 2.1 | 4 of 5 | 1.500 | 4.2 | 1 of 1 | 1.500 | 2.1 |" in text
     assert "7 of 10 accepted, of these 0 of 7 over 10 mm off" in text and "0 of 60 accepted" in text
     assert "(`a_lung`): 5.2 mm, best rigid map 3.5 mm" in text and "| QUIZ as shipped | 3.0 (2) |" in text
     assert "Training as in the paper" not in text and summary([], [], [], []) == []
@@ -302,6 +305,19 @@ def test_lines_of_another_run_stay(tmp_path):
         (line["regime"], line["method"], line["median_tre_mm"]) for line in read(tmp_path / "results" / "benchmark.csv")
     ]
     assert lines == [("R1", "centres", "30"), ("R1", "quiz", "4"), ("R1", "greedy", "6"), ("R2", "quiz", "7")]
+
+
+def test_rows_of_other_methods_stay(tmp_path):
+    """A method run again on one of its two pairs has one row then; another method's row stays, with what it said."""
+    runs = (
+        [a_row("quiz_paper", "p091_bt1", 30.0), a_row("ants_syn", "p091_bt1", 2.0), a_row("quiz_paper", "p092_bt1", 31.0)],
+        [a_row("quiz_paper", "p091_bt1", 20.0), a_row("quiz", "p091_bt1", 1.0)],
+    )
+    for number, rows in enumerate(runs):
+        write_rows(tmp_path / f"run{number}" / "rows.csv", rows, COLUMNS)
+        collect(str(tmp_path / "results"), str(tmp_path / f"run{number}"), str(tmp_path / "none"))
+    lines = [(row["method"], row["name"], float(row["tre_mean_mm"])) for row in read(tmp_path / "results" / "tables.csv")]
+    assert lines == [("quiz_paper", "p091_bt1", 20.0), ("ants_syn", "p091_bt1", 2.0), ("quiz", "p091_bt1", 1.0)]
 
 
 def test_committed_page_is_what_its_tables_say():

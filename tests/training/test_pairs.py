@@ -1,14 +1,17 @@
 """From items to batches: queries, labels, padding."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from scripts.core.geometry import grid_affine, ijk_to_mm, mm_to_ijk, spacing_of
+from scripts.core.geometry import centre_mm, grid_affine, ijk_to_mm, inside, mm_to_ijk, spacing_of
+from scripts.core.rigid import RigidTransform
+from scripts.images.volumes import resample
 from scripts.network.padding import pad_together
 from scripts.synthetic.synthesis import Source
 from scripts.training.pairs import DrawPaird, ForRealPairs, LoadSourced, PackQueriesd, collate_pairs
-from tiny import RECIPE, SPACING, datalist, hu, save
+from tiny import RECIPE, SPACING, datalist, hu, save, workflow
 
 SHIFT = torch.tensor([12.0, -7.0, 3.0], dtype=torch.float64)
 
@@ -150,6 +153,90 @@ def test_loading_a_real_pair(tmp_path):
     for fixed_mm, moving_mm in zip(loaded["fixed_points"], loaded["moving_points"], strict=True):
         i, j = (mm_to_ijk(p[None], loaded[k].affine)[0] for p, k in ((fixed_mm, "fixed"), (moving_mm, "moving")))
         assert (i - j).tolist() == pytest.approx([5.0] * 3, abs=1e-6)  # the same voxel of the same patient, cut off by five
+
+
+FINE = 2.5
+CLOSE = {**RECIPE, "spacing": FINE, "fixed_extent": [[50, 60]] * 3, "moving_extent": [[40, 45]] * 3, "max_offset": 10.0}
+
+
+def turned_pair(folder, turn_deg=20.0):
+    """A loaded pair of one patient: the moving scan is the fixed one, whose world is turned about z and shifted."""
+    datalist(folder)
+    truth = RigidTransform.about([0.0, 0.0, turn_deg], [10.0, -5.0, 15.0], [80.0, 80.0, 80.0])
+    image = nib.load(folder / "fixed0.nii.gz")
+    nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32), truth.matrix.numpy() @ image.affine), folder / "m.nii.gz")
+    places = torch.from_numpy(np.random.RandomState(0).uniform(50, 110, (12, 3)))
+    table = torch.cat([places, truth(places)], 1).tolist()
+    rows = [",".join(map(str, [number, *row])) for number, row in enumerate(table)]
+    head = "label,fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z"
+    (folder / "p.csv").write_text("\n".join([head, *rows]) + "\n")
+    item = {"fixed": str(folder / "fixed0.nii.gz"), "moving": str(folder / "m.nii.gz"), "landmarks": str(folder / "p.csv")}
+    return LoadSourced([FINE, SPACING])(item), truth
+
+
+def test_landmark_pairs_are_seen_from_near_too(tmp_path):
+    """A quarter of the looks at the fine voxels of the second pass: where both show the same, turned alike."""
+    loaded, truth = turned_pair(tmp_path)
+    draw = DrawPaird([RECIPE, CLOSE], chances=[0.75, 0.25]).set_random_state(0)
+    looks = [draw(loaded) for _ in range(60)]
+    near = [look for look in looks if float(spacing_of(look["fixed"].affine)[0]) == pytest.approx(FINE)]
+    assert 8 <= len(near) <= 22
+    for look in looks:
+        assert set(look) == {"fixed", "moving", "fixed_points", "moving_points"}
+    whole = next(look for look in looks if float(spacing_of(look["fixed"].affine)[0]) == pytest.approx(SPACING))
+    assert torch.equal(whole["fixed"].as_tensor(), loaded["fixed"].as_tensor())
+    for look in near:
+        fixed, moving = look["fixed"], look["moving"]
+        assert all(20 <= n <= 24 for n in fixed.shape[1:]) and all(16 <= n <= 18 for n in moving.shape[1:])
+        turn = moving.affine[:3, :3] @ torch.linalg.inv(fixed.affine[:3, :3])
+        torch.testing.assert_close(turn, truth.matrix[:3, :3], rtol=0, atol=1e-9)
+        apart = truth(centre_mm(fixed.affine, fixed.shape[1:])[None])[0] - centre_mm(moving.affine, moving.shape[1:])
+        assert float(apart.norm()) <= 10.0 + 1e-9
+        # The same place holds the same anatomy: the fixed one laid on the moving one's voxels.
+        laid = resample(fixed, truth.inverse().matrix @ moving.affine, moving.shape[1:], outside=float("nan")).as_tensor()
+        shown = laid.isfinite()
+        assert shown.double().mean() > 0.5
+        assert (laid - moving.as_tensor())[shown].abs().mean() < 25  # of a texture with a deviation of 150 HU
+        inner = inside(look["fixed_points"], fixed.affine, fixed.shape[1:])
+        inner &= inside(look["moving_points"], moving.affine, moving.shape[1:])
+        assert inner.any()
+        packed = PackQueriesd(8).set_random_state(0)(look)
+        assert packed["label"][..., 7:13].flatten().tolist() == pytest.approx([FINE] * 96)
+
+
+def test_landmarks_on_a_line_still_give_close_ups(tmp_path):
+    loaded, _ = turned_pair(tmp_path, turn_deg=0.0)
+    line = {key: loaded[key][:2] for key in ("fixed_points", "moving_points")}
+    look = DrawPaird([CLOSE]).set_random_state(1)({**loaded, **line})
+    assert torch.equal(look["moving"].affine[:3, :3], look["fixed"].affine[:3, :3])
+
+
+def test_the_training_config_fine_tunes_at_both_spacings(tmp_path):
+    """As the second pass needs it: 3 mm by default, here 2.5; its validation stays at the coarse one."""
+    made = workflow("near", datalist=datalist(tmp_path), dataset_dir=str(tmp_path), spacing_mm=FINE, fine_recipe=CLOSE)
+    seen = {"train": set(), "validate": set()}
+    for section, spacings in seen.items():
+        dataset = made.parser.get_parsed_content(f"{section}#dataset")
+        for _ in range(20):
+            spacings |= {round(float(step), 3) for step in dataset[0]["label"][0, 0, 7:13]}
+    assert seen == {"train": {FINE, SPACING}, "validate": {SPACING}}
+
+
+def test_a_cache_on_disk_is_read_back_without_code(tmp_path):
+    """Tensors and plain values only: what ``torch.load`` takes with ``weights_only``, and the same voxels in one place."""
+    options = {"datalist": datalist(tmp_path), "dataset_dir": str(tmp_path), "cache_dir": str(tmp_path / "cache")}
+    options |= {"resize_to": [16, 16, 16], "amp": False}
+    for run_id in ("cached_first", "cached_again"):
+        made = workflow(run_id, "paper", "study/paper_cohort", output_dir=str(tmp_path / run_id), **options)
+        for section in ("train", "validate"):
+            dataset = made.parser.get_parsed_content(f"{section}#dataset")
+            assert dataset.weights_only
+            assert dataset[0]["image"].shape == (2, 16, 16, 16)
+    files = sorted((tmp_path / "cache").glob("*.pt"))
+    assert len(files) == 2  # a training pair, a validation pair: made once
+    kept = torch.load(files[0], weights_only=True)
+    assert kept["fixed"].shape == (1, 16, 16, 16)
+    assert kept["fixed"].meta["name"].startswith("fixed") and kept["fixed"].applied_operations == []
 
 
 def test_loading_a_volume(tmp_path):

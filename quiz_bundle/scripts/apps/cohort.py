@@ -38,16 +38,22 @@ class Cohort:
         output_dir: folder of ``summary.csv`` and ``index.html``, which several cases have.
         made_by: what the results depend on besides the cases; records of a run with another one do not count.
         anonymous: whether names may be told.
+        by_doubt: the index page lists what is most in doubt first.
 
     Raises:
         InputError: ``output_dir`` is no path, ``anonymous`` neither true nor false.
     """
 
     def __init__(
-        self, cases: Sequence[Mapping], output_dir: str | Path, made_by: Mapping[str, object], anonymous: object = False
+        self,
+        cases: Sequence[Mapping],
+        output_dir: str | Path,
+        made_by: Mapping[str, object],
+        anonymous: object = False,
+        by_doubt: bool = False,
     ) -> None:
         self.rank, self.output_dir = Rank.this(), Path(as_path("output_dir", output_dir))
-        self.hidden = as_bool("anonymous", anonymous)
+        self.hidden, self.by_doubt = as_bool("anonymous", anonymous), by_doubt
         self.names = [case["name"] for case in cases if "folder" in case]
         self.share = list(cases)[self.rank.number :: self.rank.count] if self.names else list(cases)
         told = {key: str(value).lower() for key, value in made_by.items()}
@@ -55,6 +61,7 @@ class Cohort:
         self.own: list[dict] = []
         self._known: dict[str, dict] = {}
         self._begun: tuple[Path, str, int] | None = None
+        self._usual: object = None
 
     def start(self) -> None:
         """Share the machine; let SIGTERM (torchrun's, Slurm's) end the program as Ctrl-C does, nothing left half-done."""
@@ -62,7 +69,14 @@ class Cohort:
         share_cores(self.rank)
         atexit.register(self._give_back)
         if threading.current_thread() is threading.main_thread():  # elsewhere Python cannot catch signals
-            signal.signal(signal.SIGTERM, _end)
+            self._usual = signal.signal(signal.SIGTERM, _end)
+
+    def stop(self) -> None:
+        """Undo ``start``."""
+        atexit.unregister(self._give_back)
+        if self._usual is not None:
+            signal.signal(signal.SIGTERM, self._usual)
+            self._usual = None
 
     def recorded(self, name: str, fingerprint: str) -> dict | None:
         """The record of a case that this run need not do again: done, or failed before torchrun started it anew."""
@@ -95,12 +109,12 @@ class Cohort:
 
     def record(self, record: Mapping[str, object], fingerprint: str = "") -> None:
         """Add a case's record, with the columns of ``SUMMARY``; of several, tell the other processes and the user."""
-        self.own.append(dict(record))
         name = str(record["name"])
+        plain = {key: value for key, value in record.items() if key != "error"}  # which holds on to all that led to it
+        self.own.append(plain if name else dict(record))
         if name not in self.names:
             return
         self._file(name, "json").parent.mkdir(parents=True, exist_ok=True)
-        plain = {key: value for key, value in record.items() if key != "error"}
         write_whole(self._file(name, "json"), json.dumps({**plain, "fingerprint": fingerprint, "run": self.run}))
         self._file(name, "begun").unlink(missing_ok=True)
         self._begun = None
@@ -108,7 +122,6 @@ class Cohort:
 
     def result(self) -> list[dict]:
         """The records of all cases if all are there, which whoever comes last finds; else none."""
-        atexit.unregister(self._give_back)
         if not self.names:
             return self.own
         records = self._summarise()
@@ -125,7 +138,7 @@ class Cohort:
         writer.writerows({key: value for key, value in record.items() if value is not None} for record in records)
         self.output_dir.mkdir(parents=True, exist_ok=True)
         write_whole(self.output_dir / "summary.csv", text.getvalue())
-        write_index(self.output_dir, records, len(self.names))
+        write_index(self.output_dir, records, len(self.names), self.by_doubt)
         return records
 
     def _read(self, name: str) -> dict | None:

@@ -8,14 +8,17 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle import run as bundle_run
 
+from ..core.bundle import BUNDLE
 from ..core.errors import InputError, innermost, input_error
 from ..core.options import nearest
 
 ARGUMENTS = set(inspect.signature(bundle_run).parameters) - {"override"} | {"workflow_type", "properties_path"}
 TRACKING = {"output_dir", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}  # of --tracking
+BASE = "base"  # id that names the config that a config is laid over
 QUOTED = ("'", '"', "[", "(", "{")  # how values begin that are read as Python
 
 
@@ -57,7 +60,7 @@ class Command:
         files = call["config_file"] or filed.get("config_file")
         options = {key: value for key, value in {**filed, **typed}.items() if key not in ARGUMENTS}
         tracked = (call["tracking"] or filed.get("tracking")) is not None
-        return cls(parser, options, ConfigParser.load_config_files(files), tracked)
+        return cls(parser, options, over_base(ConfigParser.load_config_files(files)), tracked)
 
     def check_ids(self) -> None:
         """Refuse an option that no loaded config knows.
@@ -103,18 +106,47 @@ class Command:
             raise InputError(name, expected, found, "write ./ before a path that begins with $ or @", hidden) from error
 
 
+def over_base(config: Mapping[str, object]) -> dict[str, object]:
+    """A config laid over the one that its ``base`` names, a file in ``configs``; as it is where it names none.
+
+    Its top-level ids take the place of the base's; those under ``overlay`` (``cases#name``) change what lies deeper, which
+    MONAI refuses at the top of a file that is given alone.
+    """
+    if not config.get(BASE):
+        return dict(config)
+    parser = ConfigParser(ConfigParser.load_config_file(BUNDLE / "configs" / str(config[BASE])))
+    for name, value in {**config, **config.get("overlay", {})}.items():
+        parser[name] = value
+    return parser.get()
+
+
+def run_over_base(run: str) -> None:
+    """Lay the config under way over its base, options and all, and go through a list of ids of what comes out.
+
+    Args:
+        run: id of the list.
+    """
+    parser = Command.this().parser
+    parser.set(over_base(parser.get()))
+    parser.parse()
+    for number in range(len(parser[run])):
+        parser.get_parsed_content(f"{run}#{number}")
+
+
 def _top(option: str) -> str:
     """The top-level id of an option: ``b`` of ``+b``, ``b#c`` and ``b::c``."""
     return re.split("#|::", option.removeprefix("+"))[0]
 
 
 def as_typed(options: Mapping[str, object], words: Sequence[str]) -> dict[str, object]:
-    """Options whose text Fire has cut as Python code (``ct#2`` became ``ct``), as they stand on the command line."""
+    """Options as they stand on the command line: Fire cuts texts as Python code (``ct#2``), MONAI changes lists in place."""
     typed = dict(_pairs(words))
-    return {
-        name: typed[name] if isinstance(value, str) and not typed.get(name, "'").startswith(QUOTED) else value
-        for name, value in options.items()
-    }
+    result = dict(options)
+    for name, value in options.items():
+        text = typed.get(name)
+        if text is not None and isinstance(value, (str, list)):
+            result[name] = DefaultParseValue(text) if text.startswith(QUOTED) else text
+    return result
 
 
 def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:

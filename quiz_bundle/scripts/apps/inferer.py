@@ -11,7 +11,7 @@ from monai.inferers import Inferer
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from ..core.options import as_bool, as_seed
+from ..core.options import as_bool, as_seed, settings_of
 from ..core.rigid import RigidTransform
 from ..network.padding import pad_together
 from ..registration.result import Matches
@@ -58,7 +58,7 @@ def unpack_pair(image: MetaTensor) -> tuple[MetaTensor, MetaTensor]:
 
 def fit_to_tensor(fit: Fit) -> MetaTensor:
     """A fit as one tensor of matches (1, 9, M), float64; what is not a row rides in the meta."""
-    meta = {key: getattr(fit, key) for key in ("asked", "spacing", "peak_ratio", "believed")}
+    meta = {key: getattr(fit, key) for key in ("asked", "spacing", "peak_ratio")}
     if fit.transform is not None and fit.start is not None:
         meta["maps"] = torch.stack([fit.transform.matrix, fit.start.matrix])
     return MetaTensor(_rows(fit.matches)[None], meta=meta)
@@ -69,7 +69,7 @@ def tensor_to_fit(pred: MetaTensor) -> Fit:
     maps: list[RigidTransform | None] = [None, None]
     if "maps" in pred.meta:
         maps = [RigidTransform(matrix) for matrix in torch.as_tensor(pred.meta["maps"]).cpu().reshape(2, 4, 4)]
-    kinds = {"asked": int, "spacing": float, "peak_ratio": float, "believed": bool}
+    kinds = {"asked": int, "spacing": float, "peak_ratio": float}
     return Fit(*maps, _matches(pred.as_tensor()), **{key: kind(pred.meta[key]) for key, kind in kinds.items()})
 
 
@@ -116,7 +116,7 @@ class QuizInferer(Inferer):
     def __init__(self, amp: object = False, seed: object = 0, search: Mapping[str, object] | None = None) -> None:
         super().__init__()
         self.amp, self.seed = as_bool("amp", amp), as_seed(seed)
-        self.settings = SearchSettings(**(search or {}))  # type: ignore[arg-type]
+        self.settings = settings_of(SearchSettings, "search", search)
 
     def __call__(self, inputs: MetaTensor, network: torch.nn.Module, *args: object, **kwargs: object) -> MetaTensor:
         """Find the matches of one pair."""

@@ -60,7 +60,7 @@ def finish(records: Sequence[Mapping[str, object]], strict: object = False) -> N
         Exception: what a case on its own failed of.
     """
     failed = [record for record in records if record["status"] == "failed"]
-    if failed and not failed[0]["name"]:
+    if failed and "error" in failed[0]:
         raise failed[0]["error"]
     if failed:
         sys.stderr.write("".join(f"{record['name']}: {record['message']}\n" for record in failed))

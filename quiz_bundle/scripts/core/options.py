@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 
 from .errors import InputError
 
+Settings = TypeVar("Settings")
 LONGEST_NAME = 255  # of a file, in bytes
 SEEDS = -(2**63), 2**64 - 1  # smallest and largest of torch's
 
@@ -106,6 +109,20 @@ def check_numbers(
 def printable(name: str) -> str:
     """A name of a file with bytes that are no letters written out, so that it can be stored as text."""
     return name.encode(errors="backslashreplace").decode()
+
+
+def settings_of(kind: Callable[..., Settings], name: str, values: Mapping[str, object] | None) -> Settings:
+    """A data class of settings from the values of a config's id.
+
+    Raises:
+        InputError: there is no such setting; names the nearest one.
+    """
+    known = inspect.signature(kind).parameters
+    for key in values or {}:
+        if key not in known:
+            remedy = f"did you mean --{name}#{nearest(key, known)}?"
+            raise InputError(f"{name}#{key}", f"a setting of {name}", "one that does not exist", remedy)
+    return kind(**(values or {}))
 
 
 def as_seed(value: object) -> int:

@@ -24,8 +24,11 @@ def read_region(path: str | Path, roi: object, fixed: MetaTensor, moving: MetaTe
         fixed, moving: the scans.
 
     Raises:
-        InputError: it cannot be read, has no such structure, or belongs to the moving scan.
+        InputError: it cannot be read, has no such structure, belongs to the moving scan, or ``roi`` is no number or name.
     """
+    if isinstance(roi, bool) or not isinstance(roi, (int, float, str, type(None))):
+        remedy = "where a name reads as something else, give the structure's number"
+        raise InputError("fixed_region_roi", "the number or name of a structure", repr(roi), remedy)
     if is_structure_set(path):
         return _of_structure(path, roi, fixed, moving)
     if roi is not None:

@@ -32,11 +32,14 @@ THIN = "it lies between two slices of the other scan"
 
 @dataclass(frozen=True)
 class CarriedContour:
-    """A contour on the other scan: kind, points (N, 3) in RAS mm, and the slice it lies on, if it lies on one."""
+    """A contour on the other scan: kind, points (N, 3) in RAS mm, and the slices that hold them.
+
+    A closed contour lies on one slice; of a curve or a point, these are the nearest, none outside the field.
+    """
 
     kind: str
     points_mm: np.ndarray
-    slice: int | None
+    slices: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def carry_structure(structure: Structure, source: MetaTensor, target: MetaTensor
     within = torch.cat([((place >= -0.5 - EDGE) & (place <= size - 0.5 + EDGE)).all(1) for place in places])
     closed = [each for each in structure.contours if each.bounds]
     contours = [
-        CarriedContour(each.kind, points.numpy(), _slice_of(place, target))
+        CarriedContour(each.kind, points.numpy(), _slices_of(place, target))
         for (each, points), place in zip(mapped, places, strict=True)
     ]
     if not within.any() and not closed:
@@ -171,18 +174,18 @@ def _carry_closed(
     kept = [each for each, closed in zip(contours, bounding, strict=True) if not closed]
     cut = [each for each, closed in zip(contours, bounding, strict=True) if closed]
     step = float(spacing_of(target.affine)[2])
-    if all(each.slice is not None for each in cut):
+    if all(len(each.slices) == 1 and _off_mm(each, target) <= ON_SLICE_MM for each in cut):
         volume = solid.volume_mm3
     else:
         planes = _slices_through(solid.box_mm(), target, way)
         cut = []
         for k, curves in zip(planes, solid.cut([_plane(k, target, way.inverse()) for k in planes]), strict=True):
             flat = _plane(k, target)
-            cut += [CarriedContour("CLOSED_PLANAR", flat.world(curve), k) for curve in curves]
+            cut += [CarriedContour("CLOSED_PLANAR", flat.world(curve), (k,)) for curve in curves]
         axes = (as_affine(target.affine)[:3, :2] / spacing_of(target.affine)[:2]).T.numpy()
         rings: dict[int, list[np.ndarray]] = {}
         for each in cut:
-            rings.setdefault(each.slice, []).append(each.points_mm @ axes.T)
+            rings.setdefault(each.slices[0], []).append(each.points_mm @ axes.T)
         volume = sum(areas_mm2(each) for each in rings.values()) * step
     return [*cut, *kept], (solid.volume_mm3 / 1000, volume / 1000)
 
@@ -206,11 +209,16 @@ def _plane(k: int, target: MetaTensor, back: RigidTransform | None = None) -> Pl
     return Plane(origin.numpy(), axes.numpy())
 
 
-def _slice_of(place: Tensor, target: MetaTensor) -> int | None:
-    """The slice of the target on which points (N, 3) in voxel indices lie, if they do, and it is there."""
-    nearest = int(place[:, 2].mean().round())
-    off_mm = float((place[:, 2] - nearest).abs().max() * spacing_of(target.affine)[2])
-    return nearest if off_mm <= ON_SLICE_MM and 0 <= nearest < target.shape[3] else None
+def _slices_of(place: Tensor, target: MetaTensor) -> tuple[int, ...]:
+    """The target's slices nearest to points (N, 3) in voxel indices, in order; those that are there."""
+    nearest = place[:, 2].round().long().unique().tolist()
+    return tuple(k for k in nearest if 0 <= k < target.shape[3])
+
+
+def _off_mm(contour: CarriedContour, target: MetaTensor) -> float:
+    """How far a contour's points lie off its slice."""
+    heights = mm_to_ijk(torch.from_numpy(contour.points_mm), target.affine)[:, 2]
+    return float((heights - contour.slices[0]).abs().max() * spacing_of(target.affine)[2])
 
 
 def carry_dose(dose: Dose, way: RigidTransform) -> CarriedDose:

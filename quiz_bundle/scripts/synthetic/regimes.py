@@ -23,7 +23,7 @@ from ..images.body import body_mask
 from ..images.landmarks import PairedLandmarks
 from ..images.volumes import make_volume, resample, standard_grid, to_orientation_ras
 from ..registration.metrics import tre_mm
-from ..synthetic import appearance
+from . import appearance
 from .deformation import SmoothDeformation, Swell
 from .joints import Joints, find_joints
 from .motion import Motion

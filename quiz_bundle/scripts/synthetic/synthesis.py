@@ -29,7 +29,7 @@ from ..core.geometry import (
 from ..core.rigid import RigidTransform, rotation_matrix
 from ..images.body import body_mask
 from ..images.volumes import resample, standard_grid
-from ..synthetic import appearance
+from . import appearance
 from .bend import Bend
 from .deformation import SmoothDeformation
 from .filling import Soft, draw_fillings

@@ -13,12 +13,14 @@ from torch.utils.data import default_collate
 
 from ..core.geometry import inside, mm_to_ijk, spacing_of
 from ..images.landmarks import read_landmarks
+from ..images.volume_checks import check_field
 from ..images.volumes import load_volume, make_volume, resample, standard_grid
 from ..network.padding import pad_together
 from ..synthetic.joints import Joints, find_joints, joints_beside, phantom_joints
 from ..synthetic.painting import load_painting
 from ..synthetic.phantom import PelvisPhantom
 from ..synthetic.synthesis import PairRecipe, Source, correspondences, draw_pair
+from .close_up import close_up
 
 FEMUR = 2  # among the labels of a painting
 
@@ -28,7 +30,7 @@ class LoadSourced(Transform):
 
     ``{"volume": file}``, ``{"labels", "mask", "seed"}`` and ``{"phantom": seed}`` get a ``source`` to draw pairs from;
     ``{"fixed", "moving", "landmarks"}`` become volumes of one spacing (the largest) with ``fixed_points`` and
-    ``moving_points`` (N, 3) in RAS mm.
+    ``moving_points`` (N, 3) in RAS mm; ``near`` holds both at each smaller spacing, by its mm.
 
     Args:
         spacings: voxel sizes (mm) that the recipes use.
@@ -36,7 +38,7 @@ class LoadSourced(Transform):
     """
 
     def __init__(self, spacings: Sequence[float] = (6.0, 3.0), joints: bool = False) -> None:
-        self.spacings, self.joints = sorted(float(s) for s in spacings), joints
+        self.spacings, self.joints = sorted({float(s) for s in spacings}), joints
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
         """Return the loaded item."""
@@ -56,14 +58,18 @@ class LoadSourced(Transform):
             return {"source": source, "draw": data.get("draw", 0)}
         fixed, moving = load_volume(data["fixed"]), load_volume(data["moving"])
         landmarks = read_landmarks(data["landmarks"], fixed.affine, moving.affine)
-        spacing = self.spacings[-1]
+        for key, volume in (("fixed", fixed), ("moving", moving)):
+            check_field(volume, data[key])
+        *near, (whole_fixed, whole_moving) = [
+            [resample(volume, *standard_grid(volume, spacing)) for volume in (fixed, moving)] for spacing in self.spacings
+        ]
         return {
-            "fixed": resample(fixed, *standard_grid(fixed, spacing)),
-            "moving": resample(moving, *standard_grid(moving, spacing)),
+            "fixed": whole_fixed,
+            "moving": whole_moving,
+            **({"near": dict(zip(self.spacings, near, strict=False))} if near else {}),
             "fixed_points": landmarks.fixed_mm,
             "moving_points": landmarks.moving_mm,
         }
-
 
     @staticmethod
     def _joints(volume: MetaTensor, kind: str, data: Mapping[Hashable, object]) -> Joints:
@@ -74,8 +80,23 @@ class LoadSourced(Transform):
         return joints_beside(data["volume"], volume)
 
 
+class Untracedd(MapTransform):
+    """Take from volumes MONAI's record of what was done to them, so that a cache of them is read back safely.
+
+    ``PersistentDataset`` then loads tensors and plain values only (``weights_only``), never code.
+    """
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        """Return a copy of the dictionary with the keys' volumes, their voxels, affines and other meta the same."""
+        volumes = {key: data[key] for key in self.key_iterator(data)}
+        return {**data, **{key: make_volume(v.as_tensor(), v.affine, v.meta) for key, v in volumes.items()}}
+
+
 class DrawPaird(Randomizable, Transform):
-    """Draw a pair of known truth from an item's ``source``; items that are pairs already pass.
+    """Draw a pair of known truth from an item's ``source``, or the look at a loaded pair that a recipe asks for.
+
+    A loaded pair stays whole at the largest spacing, as the first pass of a registration sees it; recipes of a smaller one
+    get a close-up of it (``close_up``), as the second pass does.
 
     Args:
         recipes: arguments of ``PairRecipe``, one dictionary each.
@@ -101,10 +122,17 @@ class DrawPaird(Randomizable, Transform):
         ``parts`` (N,) says which part of the body each point goes with (``Motion.followed``).
         ``drawn`` tells ``ForRealPairs`` that chance has had its share already.
         """
-        if "source" not in data:
+        near = data.get("near")
+        if "source" not in data and not near:
             return dict(data)
         random = np.random.RandomState(int(data.get("draw", 0))) if self.frozen else self.R
         recipe = self.recipes[random.choice(len(self.recipes), p=self.chances)]
+        if "source" not in data:
+            pair = {key: value for key, value in data.items() if key != "near"}
+            if recipe.spacing in near:
+                points = data["fixed_points"], data["moving_points"]
+                pair["fixed"], pair["moving"] = close_up(near[recipe.spacing], points, recipe, random)
+            return pair
         pair = draw_pair(data["source"], recipe, random)
         fixed_mm, moving_mm = correspondences(pair, self.points, random)
         points = {"fixed_points": fixed_mm, "moving_points": moving_mm, "parts": pair.motion.followed(moving_mm)}

@@ -18,6 +18,7 @@ from ..file_tree import closed, files_below
 
 # DICOM PS3.4, table B.5-1: CT Image, Enhanced CT Image, Legacy Converted Enhanced CT Image Storage.
 CT_IMAGES = frozenset(("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"))
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory: the DICOMDIR of a disc
 PREFIX_END = 132  # bytes up to the end of "DICM" (PS3.10, 7.1)
 LONGEST_LIST = 12  # series named in a message
@@ -52,6 +53,13 @@ class Instance:
         return "LOCALIZER" in str(self.header.get("ImageType", "")).upper()
 
     @property
+    def captured(self) -> bool:
+        """Whether it is a CT slice stored as a secondary capture, as some systems export: one that knows its place."""
+        places = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SeriesInstanceUID")
+        kind = self.sop_class == SECONDARY_CAPTURE and self.header.get("Modality") == "CT"
+        return kind and all(self.header.get(name) for name in places)
+
+    @property
     def frames(self) -> int:
         """Number of images in the file."""
         return int(self.header.get("NumberOfFrames") or 1)
@@ -70,7 +78,8 @@ def choose_series(path: Path, series_uid: str | None = None) -> list[Instance]:
     """The files of the one CT series in a folder and below, or of the one that is asked for; in no order.
 
     Scout views, single images beside a volume, and what is no CT image (structures, plans, doses, a DICOMDIR, files
-    that are not DICOM, hidden ones) are passed over; links are followed.
+    that are not DICOM, hidden ones) are passed over; links are followed. Slices stored as secondary captures count where
+    there are no others.
 
     Raises:
         InputError: no CT series, several and none chosen, not the one that is asked for, or a file is damaged; a file or
@@ -78,9 +87,9 @@ def choose_series(path: Path, series_uid: str | None = None) -> list[Instance]:
     """
     images = _instances(path)
     series: dict[str, list[Instance]] = defaultdict(list)
-    for image in images:
-        if image.sop_class in CT_IMAGES and not image.localizer:
-            series[image.series].append(image)
+    slices = [image for image in images if image.sop_class in CT_IMAGES and not image.localizer]
+    for image in slices or [image for image in images if image.captured and not image.localizer]:
+        series[image.series].append(image)
     if series_uid is not None:
         if series_uid in series:
             return series[series_uid]
@@ -193,6 +202,8 @@ def _no_ct(path: Path, images: Sequence[Instance]) -> InputError:
         return InputError(path, "a CT series", "only scout views (LOCALIZER)", remedy)
     if any(image.header.get("Modality") == "RTIMAGE" for image in images):
         remedy = "RTIMAGE holds projections: export the cone-beam CT's reconstruction as CT images"
+    if any(image.sop_class == SECONDARY_CAPTURE for image in images):
+        remedy = "secondary captures do not say where their slices lie: export the series as CT images"
     return InputError(path, "a CT series", f"only {_kinds(images)}", remedy)
 
 

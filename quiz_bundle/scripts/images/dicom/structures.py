@@ -52,9 +52,11 @@ class Structure:
     """One structure (ROI).
 
     Attributes:
-        number, name: of the ROI; the interpreted type "" if the file has none.
+        number, name: of the ROI.
+        interpreted: RTROIInterpretedType, "" if the file has none.
         contours: as they lie in the file.
         unusable: why it can be neither carried nor used as a region; None if it can.
+        colour: red, green and blue in [0, 255], None if the file has none.
     """
 
     number: int
@@ -62,6 +64,7 @@ class Structure:
     interpreted: str
     contours: tuple[Contour, ...]
     unusable: str | None = None
+    colour: tuple[int, int, int] | None = None
 
     def solid(self, scan: MetaTensor) -> Solid:
         """The body that its closed contours bound, RAS mm.
@@ -136,12 +139,14 @@ def find_structure(structures: StructureSet, wanted: object) -> Structure:
         found = [each for each in every if str(each.number) == text]
         found = found or [each for each in every if each.name == text]
         found = found or [each for each in every if each.name.casefold() == text.casefold()]
-        expected = f"one structure {text!r} (fixed_region_roi)"
+        expected = "one structure of the number or name in fixed_region_roi"
     if len(found) != 1:
         listed = ", ".join(f"{each.number} ({each.name})" for each in every[:LISTED])
         listed += f" and {len(every) - LISTED} more" if len(every) > LISTED else ""
         remedy = "give its number, or its name as it stands there"
-        raise InputError(structures.path, expected, f"{len(found)} among {listed}", remedy, f"{len(found)} of {len(every)}")
+        asked = "" if wanted is None else f" called {str(wanted).strip()!r}"
+        told = f"{len(found)}{asked} among {listed}"
+        raise InputError(structures.path, expected, told, remedy, f"{len(found)} among {len(every)}")
     if found[0].unusable:
         why = found[0].unusable
         raise InputError(structures.path, f"a structure that can be a region ({found[0].number})", why, "choose another")
@@ -177,11 +182,16 @@ def _structures(dataset: pydicom.Dataset, scan: MetaTensor) -> Iterator[Structur
         elif any(any(float(v) for v in item.get("ContourOffsetVector") or []) for item in items):
             why = "its contours are given with an offset (ContourOffsetVector), which is not read"
         observed: Mapping = seen.get(number, pydicom.Dataset())
-        yield Structure(number, name, text_of(observed, "RTROIInterpretedType"), contours, why)
+        colour = drawn[number].get("ROIDisplayColor") if number in drawn else None
+        colour = tuple(int(value) for value in colour) if colour is not None and len(colour) == 3 else None
+        yield Structure(number, name, text_of(observed, "RTROIInterpretedType"), contours, why, colour)
 
 
 def _contour(item: pydicom.Dataset) -> Contour:
-    points = np.array([float(value) for value in item.ContourData]).reshape(-1, 3)
+    data = item.ContourData
+    if isinstance(data, bytes):  # of more than 64 KiB in an explicit transfer syntax, where it loses its kind
+        data = data.decode("ascii").rstrip(" \0").split("\\")
+    points = np.array([float(value) for value in data]).reshape(-1, 3)
     if not np.isfinite(points).all():
         raise ValueError("a contour with numbers that are not finite")
     images = tuple(text_of(image, "ReferencedSOPInstanceUID") for image in item.get("ContourImageSequence") or [])

@@ -110,8 +110,8 @@ def _observation(items: Mapping[int, Dataset], structure: CarriedStructure, numb
 
 def _contour(contour: CarriedContour, target: Series) -> Dataset:
     result = Dataset()
-    if contour.slice is not None:
-        result.ContourImageSequence = [_image(target, contour.slice)]
+    if contour.slices:
+        result.ContourImageSequence = [_image(target, k) for k in contour.slices]
     result.ContourGeometricType = contour.kind
     result.NumberOfContourPoints = len(contour.points_mm)
     points = ras_to_lps(contour.points_mm).numpy().round(DECIMALS) + 0.0  # never -0

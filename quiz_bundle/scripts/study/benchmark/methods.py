@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ...core.errors import InputError
@@ -17,7 +17,7 @@ from ..baselines import DEFORMABLE, Deform, deformable, trained_weights
 from ..baselines.methods import SYN, TUNED
 from ..peers import PEERS, PeerResult, load_packages
 from .quiz import NETWORK_OFF, QUIZ, Answer, QuizMethods
-from .quiz_paper import QuizPaper
+from .quiz_paper import SHAPE, QuizPaper
 
 QUIZ_PAPER = "quiz_paper"  # regression head and mean displacement, trained as the paper says
 THEN = "+"
@@ -53,6 +53,7 @@ class Methods:
         weights: file of each trained method but QUIZ as shipped; where it lies usually when left out.
         device: for QUIZ and the other networks.
         network: QUIZ as shipped, on its device; the shipped weights when left out.
+        paper_shape: (I, J, K) that the weights of QUIZ as in the paper were trained at.
 
     Raises:
         InputError: an unknown name, a package not installed, weights that are not there.
@@ -65,6 +66,7 @@ class Methods:
         weights: Mapping[str, str] | None = None,
         device: str = "cpu",
         network: QuizNet | None = None,
+        paper_shape: Sequence[int] = SHAPE,
     ) -> None:
         names = list(names)
         check_methods(names)
@@ -80,7 +82,7 @@ class Methods:
             self._marks |= dict.fromkeys(TRAINED.intersection(QUIZ), weights_sha256(network)[:12])
         if QUIZ_PAPER in parts:
             given = {"weights": weights[QUIZ_PAPER]} if QUIZ_PAPER in weights else {}
-            self._paper = QuizPaper(**given, device=device)
+            self._paper = QuizPaper(**given, resize_to=paper_shape, device=device)
             self._marks[QUIZ_PAPER] = weights_sha256(self._paper.network)[:12]
         for part in parts:
             if part in DEFORMABLE:

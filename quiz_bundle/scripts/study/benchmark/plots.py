@@ -71,6 +71,7 @@ def colour_of(method: str) -> str:
 def spoken(method: str) -> str:
     """A method's name in words."""
     words = {"mass": "centres of mass", "quiz": "QUIZ", "ants": "ANTs", "sitk": "SimpleITK"}
+    words |= {"greedy": "Greedy", "regix": "Regix"}
     return ", then ".join(" ".join(words.get(word, word) for word in part.split("_")) for part in method.split("+"))
 
 

@@ -20,6 +20,8 @@ from ..peers import PeerResult
 
 RUN = "python -m monai.bundle run ablation --bundle_root quiz_bundle"
 COMMAND = f"{RUN} --config_file quiz_bundle/configs/study/ablation.json"
+WEIGHTS = BUNDLE / "models" / "paper" / "model.pt"  # the paper's first stage at its own size
+SHAPE = (128, 128, 128)  # what they were trained at
 
 
 def network_of(configs: Sequence[str], bundle: Path = BUNDLE) -> QuizNet:
@@ -34,13 +36,13 @@ class QuizPaper:
     """QUIZ as in the paper, as a method of the benchmark: regression head, no filter, mean displacement.
 
     Args:
-        weights: state dict, trained as the paper has it.
+        weights: state dict, trained as the paper has it; those in the repository when left out.
         resize_to: the shape that it was trained at.
         device: where the network runs.
     """
 
-    weights: str | Path = "runs/ablation/regression_both/model.pt"
-    resize_to: Sequence[int] = (48, 48, 48)
+    weights: str | Path = WEIGHTS
+    resize_to: Sequence[int] = SHAPE
     device: str = "cpu"
     options: Options = field(
         default_factory=lambda: Options.of({"queries": QUERIES, "cycle_limit": float("inf")}, transform="translation"),

@@ -10,7 +10,7 @@ from ...core.atomic import write_whole
 from ...core.records import number, read_rows, write_rows
 from ..benchmark import rows as benchmark_rows
 from ..benchmark.table import machine, regime_of, reversibility_lines, summarise, trust_lines
-from .rows import COLUMNS, read_results
+from .rows import COLUMNS, key_of, read_results
 
 CASE_COLUMNS = tuple(column for column in COLUMNS if column != "fixed_to_moving")
 BENCHMARK_COLUMNS = (
@@ -50,7 +50,8 @@ def collect(
 ) -> list[Path]:
     """Write the tables whose source is there; others stay as they are.
 
-    In the benchmark's tables, so do lines of regimes and methods that the run has no row of: another run measured them.
+    So do rows of the paper's tables whose method the run has none of in that table, and in the benchmark's tables lines
+    of regimes and methods that it has no row of: another run measured them.
 
     Args:
         output_dir: made if it is not there.
@@ -64,7 +65,7 @@ def collect(
     """
     folder, written = Path(output_dir), []
     sources: list[tuple[str, Path, Sequence[str], Callable[[], list[dict]]]] = [
-        (CASES, Path(tables_dir) / "rows.csv", CASE_COLUMNS, lambda: _cases(tables_dir)),
+        (CASES, Path(tables_dir) / "rows.csv", CASE_COLUMNS, lambda: _cases(tables_dir, folder / CASES)),
     ]
     table = Path(benchmark_dir) / "cases.csv"
     if table.is_file():
@@ -106,8 +107,17 @@ def _among(earlier: Sequence[dict], lines: Sequence[dict]) -> list[dict]:
     return sorted(merged, key=lambda line: order.index(line["regime"]))
 
 
-def _cases(tables_dir: str) -> list[dict]:
-    return [{column: row[column] for column in CASE_COLUMNS} for row in read_results(tables_dir)]
+def _cases(tables_dir: str, earlier: Path) -> list[dict]:
+    """The rows of a run of the tables, among those of methods that it did not run; all of a method's are of one run."""
+    rows = [{column: row[column] for column in CASE_COLUMNS} for row in read_results(tables_dir)]
+    fresh, ran = {key_of(row): row for row in rows}, {(row["table"], row["method"]) for row in rows}
+    merged = []
+    for row in read_rows(earlier, CASE_COLUMNS):
+        if (row["table"], row["method"]) not in ran:
+            merged.append(row)
+        elif key_of(row) in fresh:
+            merged.append(fresh.pop(key_of(row)))
+    return merged + list(fresh.values())
 
 
 def _benchmark(rows: Sequence[Mapping[str, str]]) -> list[dict]:

@@ -22,6 +22,7 @@ from ...registration.metrics import landmark_report
 from ...synthetic.regimes import EvaluationCase
 from ..benchmark.methods import Methods, check_methods
 from ..benchmark.quiz import Answer
+from ..benchmark.quiz_paper import SHAPE
 from ..benchmark.rows import VERDICT, map_of, matrix_cells
 from ..benchmark.run import in_time
 from ..benchmark.table import machine
@@ -50,6 +51,7 @@ def run_tables(
     threads: int = 2,
     time_limit: float = 7200.0,
     device: str = "cpu",
+    paper_shape: Sequence[int] = SHAPE,
 ) -> list[dict]:
     """Run methods on the test pairs of each table; writes rows, points and tables into ``output_dir``.
 
@@ -69,6 +71,7 @@ def run_tables(
         threads: CPU threads for each method.
         time_limit: seconds; an answer that comes later counts as none.
         device: for the networks.
+        paper_shape: (I, J, K) that the weights of QUIZ as in the paper were trained at.
 
     Returns:
         One dictionary a table and method, see ``statistics.summarise``.
@@ -86,7 +89,7 @@ def run_tables(
     pairs, slow_pairs, kept_maps, seed, threads = (as_integer(*option) for option in numbers.items())
     check_methods(methods)
     cases = {table: held_out_pairs(datalists[table]) for table in sets}
-    runner, folder = Methods(methods, threads, weights, device), Path(output_dir)
+    runner, folder = Methods(methods, threads, weights, device, paper_shape=paper_shape), Path(output_dir)
     rows = open_tables(folder, runner.fresh)
     done = {key_of(row) for row in rows}
     plan = []
