@@ -21,9 +21,9 @@ from ...network.quiznet import QuizNet
 from ...synthetic.plan import Maker, ct_files, phantom_sources, plan_pairs
 from ...synthetic.regime_recipes import REGIMES
 from ..peers import PEERS, PeerResult
-from .methods import Methods, check_methods
+from .methods import THEN, Methods, check_methods
 from .plots import draw_plots
-from .quiz import QUIZ
+from .quiz import QUIZ, REGION
 from .rows import COLUMNS, KEY, VERDICT, check_same, measure
 from .table import machine, report, summarise
 
@@ -37,7 +37,7 @@ def run_benchmark(
     cases: int = 200,
     peer_cases: int = 40,
     output_dir: str = "eval/benchmark",
-    methods: str | Sequence[str] = (*PEERS, *QUIZ),
+    methods: str | Sequence[str] = (*PEERS, *(name for name in QUIZ if name != REGION)),
     datalist: str | None = None,
     dataset_dir: str | None = None,
     unrelated: str | Sequence[str] | None = None,
@@ -79,6 +79,9 @@ def run_benchmark(
         if name not in REGIMES:
             raise InputError("regimes", f"names among {', '.join(REGIMES)}", repr(name), "choose from these")
     check_methods(methods)
+    whole = [name for name in regimes if not REGIMES[name].part]
+    if any(REGION in name.split(THEN) for name in methods) and whole:
+        raise InputError("methods", f"{REGION} with regimes of parts (A1 to A4)", f"{', '.join(whole)}", "leave one out")
     files = ct_files(_several(volumes))
     sources = files + phantom_sources(as_integer("phantoms", phantoms))
     if not sources and not datalist:
