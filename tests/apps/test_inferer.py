@@ -49,13 +49,13 @@ def test_a_fit_survives_the_tensor(fitted):
     start = RigidTransform.about([0, 1, 0], [0, 0, 2], [0, 0, 0]) @ TRUTH
     maps = (TRUTH, start) if fitted else (None, None)
     matches = Matches(numbers[:, :3], numbers[:, 3:6], numbers[:, 6], numbers[:, 7], inlier)
-    before = Fit(*maps, matches, 99, 3.0, 1.7, believed=True)
+    before = Fit(*maps, matches, 99, 3.0, 1.7)
     tensor = fit_to_tensor(before)
     assert tensor.shape == (1, 9, count)
     after = tensor_to_fit(tensor[0] if fitted else tensor)
     for name in Matches.__dataclass_fields__:
         assert torch.equal(getattr(after.matches, name), getattr(before.matches, name)), name
-    assert (after.asked, after.spacing, after.peak_ratio, after.believed) == (99, 3.0, 1.7, True)
+    assert (after.asked, after.spacing, after.peak_ratio) == (99, 3.0, 1.7)
     for one, other in ((after.transform, before.transform), (after.start, before.start)):
         assert (one is None) == (other is None)
         assert one is None or torch.equal(one.matrix, other.matrix)

@@ -233,3 +233,24 @@ def test_an_anonymous_mistake_names_no_file(good, tmp_path, oracle_run):
     refused(ended, "fixed", tmp_path / "out", "no such file")
     assert PATIENT not in ended.stderr
     assert str(tmp_path) not in ended.stderr
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_an_unexpected_anonymous_error_tells_no_path(good, tmp_path, oracle_run, monkeypatch, caplog, capfd, many):
+    """Not a traceback, whose messages name files: the type alone; on the screen, in the log and in the summary."""
+
+    def fail(case):
+        raise PermissionError(13, "Permission denied", f"/ward/{PATIENT}, Jane/ct 1.nii")
+
+    monkeypatch.setattr("scripts.apps.postprocess.load_case", fail)
+    run = {"fixed": str(good / "fixed.nii.gz"), "moving": str(good / "moving.nii.gz")}
+    (tmp_path / "cases.json").write_text(json.dumps([{**run, "name": PATIENT}]))
+    run = {"datalist": tmp_path / "cases.json"} if many else run
+    ended = infer(**run, output_dir=tmp_path / "out", anonymous=True, **ORACLE)
+    name = "case_0000: " if many else ""
+    assert ended.status == 1
+    assert ended.line == f"{name}unexpected PermissionError; run it without anonymous to see where"
+    ours = [record.getMessage() for record in caplog.records if not record.name.startswith("monai.bundle")]
+    table = (tmp_path / "out" / "summary.csv").read_text() if many else ""
+    for text in (ended.stderr, *capfd.readouterr(), *ours, table):
+        assert PATIENT not in text and "Traceback" not in text and "ct 1" not in text

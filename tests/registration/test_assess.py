@@ -65,12 +65,11 @@ def test_intensities_of_a_map(scans):
     """The spread is the body's where its intensities fix the map, and that of the inliers where they do not."""
     scans = [standardise(volume, 6.0) for volume in scans]
     points = ask(scans[1], 3000, torch.Generator().manual_seed(0))
-    fit = Fit(TRUTH, TRUTH, no_matches(), 0, 6.0)
-    by_body, by_matches = (compare(TRUTH, fit, scans, points, way) for way in (True, False))
+    by_body, by_matches = (compare(TRUTH, *scans, points, held) for held in (None, points[:0]))
     assert by_body["spread_mm"] > 20 and by_matches["spread_mm"] == 0.0
     assert by_body["bending_mm"] < 1.5 and by_body["correlation"] > 0.98
     away = RigidTransform.about([0, 0, 0], [1000, 0, 0], [0, 0, 0]) @ TRUTH
-    assert compare(away, fit, scans, points, True)["bending_mm"] == math.inf
+    assert compare(away, *scans, points)["bending_mm"] == math.inf
 
 
 def test_overlap():

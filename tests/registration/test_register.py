@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import sys
-from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -18,20 +17,12 @@ from scripts.core.errors import InputError
 from scripts.core.geometry import centre_mm, corners_mm, ijk_to_mm, inside, lattice_ijk
 from scripts.core.rigid import RigidTransform, angle_deg
 from scripts.images.landmarks import PairedLandmarks, read_points
-from scripts.images.volumes import make_volume, standardise
+from scripts.images.volumes import make_volume
 from scripts.network.quiznet import QuizNet
 from scripts.network.weights import weights_sha256
-from scripts.registration.queries import ask, no_matches
-from scripts.registration.register import (
-    Options,
-    Stopwatch,
-    conclude,
-    in_region,
-    load_case,
-    load_network,
-    refine,
-    register,
-)
+from scripts.registration.queries import no_matches
+from scripts.registration.region import in_region
+from scripts.registration.register import Options, load_case, load_network, register
 from scripts.registration.search import Fit
 from scripts.report.page.advice import advice_on
 from scripts.report.page.document import render_page
@@ -180,43 +171,6 @@ def test_a_region_without_matches_is_refused(network):
     result = register(fixed, moving, network=network, options=quick(), fixed_region=make_volume(mask, fixed.affine))
     assert not result.verdict.accepted
     assert len(result.matches) == 0
-
-
-def test_believed_matches_are_not_refined(network):
-    volumes = pair()
-    scans = [standardise(volume, 6.0) for volume in volumes]
-    points = ask(scans[1], 2000, torch.Generator().manual_seed(0))
-    off = RigidTransform.about([0, 0, 0], [0, 0, 9], [0, 0, 0]) @ TRUTH
-    fit = Fit(off, off, no_matches(), 0, 6.0)
-    assert worst_mm(refine(fit, scans, points, None)) < 2.0
-    case, kept = dict(zip(("fixed", "moving"), volumes, strict=True)), replace(fit, believed=True)
-    for found, same in ((kept, True), (fit, False)):
-        result = conclude(case, scans, found, network, quick(), Stopwatch())
-        assert torch.equal(result.fixed_to_moving.matrix, off.matrix) == same
-
-
-@pytest.mark.parametrize("small", ["moving", "fixed"])
-def test_a_region_is_refined_by_its_own_intensities(small):
-    """From matches that put the region 6 mm and 4 degrees off, with either scan the smaller one."""
-    volumes = pair(small=small)
-    scans = [standardise(volume, 4.0) for volume in volumes]
-    points = ask(scans[0 if small == "fixed" else 1], 8000, torch.Generator().manual_seed(0))
-    voxels = ijk_to_mm(lattice_ijk(volumes[0].shape[1:]), volumes[0].affine)
-    mask = make_volume((voxels[:, 2] > 5).float().reshape(volumes[0].shape), volumes[0].affine)
-    off = RigidTransform.about([0, 4, 0], [0, 0, 6], [0, 0, 0]) @ TRUTH
-    refined = refine(Fit(off, off, no_matches(), 0, 4.0), scans, points, mask)
-    assert angle_deg(refined, TRUTH) < 0.5
-    assert worst_mm(refined) < 2.0
-
-
-def test_in_region():
-    affine = torch.diag(torch.tensor([2.0, -3.0, 4.0, 1.0], dtype=torch.float64))
-    mask = torch.zeros(1, 3, 3, 3)
-    mask[0, 1, 2, 0] = 5  # its voxel spans x 1..3, y -7.5..-4.5, z -2..2
-    points = [[2, -6, 0], [1.1, -4.6, 1.9], [3.1, -6, 0], [2, -4.4, 0], [2, -6, 2.1], [-50, -6, 0], [2, 90, 0]]
-    assert (
-        in_region(torch.tensor(points, dtype=torch.float64), make_volume(mask, affine)).tolist() == [True] * 2 + [False] * 5
-    )
 
 
 @pytest.mark.parametrize("queries_in", ["fixed", "moving"])

@@ -10,7 +10,7 @@ from scripts.core.rigid import RigidTransform, angle_deg
 from scripts.images.volumes import make_volume, standardise
 from scripts.registration.queries import ask
 from scripts.registration.result import Matches
-from scripts.registration.search import Fit, SearchSettings, fit_matches, fit_near, overruled, search, smaller_is_fixed
+from scripts.registration.search import Fit, SearchSettings, fit_matches, fit_near, search, smaller_is_fixed
 from scripts.registration.trials import Trials, neighbours
 from scripts.registration.zoom import common_region, tiles
 
@@ -86,7 +86,7 @@ def test_search_with_an_oracle(scans, monkeypatch, noise_mm, outliers):
     assert worst_mm(fit.start) < 8.0  # where refinement begins
     errors = (TRUTH(fit.matches.fixed_mm) - fit.matches.moving_mm).norm(dim=-1)
     assert errors[fit.matches.inlier].max() < SETTINGS.threshold * fit.spacing + 3
-    assert fit.spacing == SETTINGS.spacing or outliers == 0  # unanimous coarse matches need no closer look
+    assert fit.spacing == SETTINGS.spacing
 
 
 def test_intensities_choose_between_two_answers(scans, monkeypatch):
@@ -124,7 +124,7 @@ def test_a_turn_beyond_the_slope_is_found_over_neighbours(scans, monkeypatch):
     """All matches agree on a map turned by 32 degrees, from which the intensities alone do not find back."""
     wrong = RigidTransform.about([0.0, 32.0, 0.0], [0.0, 0.0, 0.0], TRUTH(torch.zeros(1, 3))[0]) @ TRUTH
     network = use_oracle(monkeypatch, truth=wrong)
-    settings = replace(SETTINGS, zoom_passes=0, unanimous=1.1)
+    settings = replace(SETTINGS, zoom_passes=0)
     found, alone = (
         search(network, *scans, each, torch.Generator().manual_seed(0)).start
         for each in (settings, replace(settings, rounds=0, convincing=-1.0))
@@ -148,24 +148,6 @@ def test_peak_ratio_by_hand(scans, monkeypatch):
 
 def shifted(mm):
     return RigidTransform.about([0, 0, 0], [0, 0, mm], [0, 0, 0]) @ TRUTH
-
-
-@pytest.mark.parametrize(
-    ("votes_off_mm", "proposed_off_mm", "outliers", "count", "believed"),
-    [
-        (0.0, 8.0, 0.0, 300, True),  # unanimous matches, and the patches agree with them
-        (0.0, 8.0, 0.1, 300, False),  # one in ten says something else
-        (0.0, 8.0, 0.0, 100, False),  # too few to overrule anything
-        (0.0, 0.1, 0.0, 300, False),  # the proposal does not leave them behind
-        (20.0, 0.0, 0.0, 300, False),  # under the proposal the patches agree far better
-    ],
-)
-def test_when_unanimous_matches_overrule_intensities(scans, votes_off_mm, proposed_off_mm, outliers, count, believed):
-    votes, right = made_matches(count, outliers, noise_mm=1.0)
-    votes.moving_mm += shifted(votes_off_mm)(votes.fixed_mm) - TRUTH(votes.fixed_mm)
-    votes.inlier = right
-    points = ask(scans[1], 2000, torch.Generator().manual_seed(0))
-    assert overruled(shifted(proposed_off_mm), votes, scans, points, SETTINGS) is believed
 
 
 def test_seeds(scans, monkeypatch):

@@ -1,5 +1,6 @@
 """structures.dcm and dose.dcm as other programs read them: identity, references, values; and when they are not written."""
 
+import io
 import json
 import shutil
 import subprocess
@@ -11,10 +12,13 @@ import torch
 from carried import FIT, PATIENT, dose_at, make_ward, series_at, smooth_dose
 from dicom_results import result_of
 from dicom_studies import Study
+from PIL import Image
 from rt_objects import Drawn, contours_in, write_dose
+from scripts.core.rigid import RigidTransform
 from scripts.images.dicom.dose import read_dose
 from scripts.images.dicom.structures import read_structures
 from scripts.registration.carry import carry
+from scripts.report.page.figures import draw_pictures
 from scripts.report.write import write_outputs
 
 
@@ -235,3 +239,17 @@ def test_names_in_two_character_sets_are_both_readable(ward, no_pictures, tmp_pa
     )
     files = write_outputs(registration(ward, structures=path, dose=False), tmp_path / "out")
     assert pydicom.dcmread(files["structures.dcm"]).StructureSetROISequence[0].ROIName == "Blase Größe"
+
+
+def test_the_page_names_and_draws_what_was_carried(ward, tmp_path):
+    high = RigidTransform.about([0.0, 0.0, 0.0], [0.0, 0.0, 85.0], [0.0, 0.0, 0.0])
+    result = registration(ward, fit=FIT @ high.inverse())
+    images = draw_pictures(result).of("carried")
+    assert [picture.title for picture in images] == ["Axial", "Coronal", "Sagittal"]
+    coronal = np.asarray(Image.open(io.BytesIO(images[1].jpeg))).astype(int)
+    for colour in ((255, 0, 128), (0, 255, 0)):  # of target and tandem
+        assert (np.abs(coronal - colour).max(-1) < 60).sum() > 50, colour
+    page = write_outputs(result, tmp_path / "out")["report.html"].read_text()
+    body = page[page.index("<h2>Carried over</h2>") :]
+    assert "<td>HR-CTV</td><td>CTV</td><td>33.5</td>" in body and "<td>leaves the field of view</td>" in body
+    assert "summed with nothing" in body and body.count('alt="Coronal cut through the carried structures') == 1

@@ -202,6 +202,7 @@ def test_each_reason_for_refusal_comes_first_and_with_advice(registration):
 def test_reasons_of_the_verdict_have_advice_of_their_own():
     hopeless = Evidence(**{field.name: int(field.name == "peak_ratio") for field in fields(Evidence)})
     reasons = [*assess(hopeless).reasons, *no_fit(17).reasons, "The moving scan's values are no HU: all are positive."]
+    reasons += ["The map seems to be inverted: its inverse is near ours.", "Our own map of this pair lies 35 mm away."]
     given = [advice_on(reason) for reason in reasons]
     assert OTHERWISE not in given and len(set(given)) == len(reasons) == len(ADVICE)
 

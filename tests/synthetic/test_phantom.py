@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from scripts.core.geometry import ijk_to_mm, inside, lattice_ijk, mm_to_grid, mm_to_ijk, sample
+from scripts.images.body import body_mask
 from scripts.synthetic.phantom import PelvisPhantom, correspond
 from scripts.synthetic.phantom.anatomy import LANDMARKS
 from scripts.synthetic.phantom.motion import Belly, Growth, Legs, Swirl, draw_motion
+from scripts.synthetic.phantom.organs import rectum
 
 SPACING = 5.0
 
@@ -207,3 +210,15 @@ def test_anisotropic_voxels_and_unknown_kinds(patient):
     assert session.volume.shape == (1, 125, 100, 36)
     with pytest.raises(ValueError, match="ebrt"):
         patient.session("mri")
+
+
+def test_gas_is_gas(patient):
+    """Thinner than fat wherever it lies in a bowel (at +880 HU it would be bone), and there is some of it: 114 ml here."""
+    layers = [layer for seed in range(4) for layer in rectum(np.random.default_rng(seed))]
+    assert sum(layer.value == -880.0 for layer in layers) >= 4
+    assert all(layer.value == -880.0 or -60 < layer.value < 60 for layer in layers)
+    volume = patient.session("ebrt", 0, 4.0, noise=False).volume
+    inner = torch.from_numpy(ndimage.binary_erosion(body_mask(volume).numpy(), iterations=5))  # 20 mm below the skin
+    thin = inner & (volume.as_tensor()[0] < -500)
+    assert 50 < float(thin.sum()) * 0.064 < 300  # ml
+    assert float(volume.as_tensor()[0][thin].median()) == pytest.approx(-880, abs=40)

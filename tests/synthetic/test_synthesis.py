@@ -185,6 +185,29 @@ def test_a_source_has_a_scan_with_its_couch_and_a_patient_without():
         assert values[1][1] == -1000.0
 
 
+def test_the_couch_lies_behind_the_patient_and_is_hollow_like_a_cradle():
+    """Rows of 4 mm, the patient's back at row 40: the top lies at it or at most 12 mm behind, its middle never before it."""
+    patient = torch.full((120, 90, 4), -1000.0)
+    patient[30:90, 40:70] = 40.0
+    curved = 0
+    for seed in range(30):
+        added = appearance.add_couch(patient, 4.0, np.random.RandomState(seed)) != patient
+        top = torch.where(added, torch.arange(90)[None, :, None], -1).amax((1, 2))  # of each column, -1 without couch
+        columns = (top >= 0).nonzero()[:, 0]
+        assert len(columns) >= 40  # 190 mm on either side, cut by the field
+        lowest = int(top[columns].min())
+        assert 22 <= lowest < 40  # a curve sinks by up to 29 mm
+        below = torch.where(added, torch.arange(90)[None, :, None], 90).amin((1, 2))[columns]
+        assert ((top[columns] - below + 1) * 4 <= 64).all() and (top[columns] - below >= 2).all()  # 15 to 60 mm thick
+        bend = top[columns].double()
+        sides, middle = (bend[0] + bend[-1]) / 2, bend[len(bend) // 2]
+        assert sides >= middle - 1
+        curved += bool(sides > middle + 2)
+        if bend.max() == bend.min():  # flat
+            assert 36 <= lowest <= 39
+    assert curved >= 8
+
+
 @pytest.mark.parametrize("name", ["add_couch", "add_noise", "add_bubbles", "add_applicator", "make_cbct"])
 def test_nuisances_keep_the_grid_and_the_state(name):
     """The same draws give the same look, and the anatomy given is not written over."""

@@ -94,6 +94,39 @@ def test_millimetres_not_voxels():
     assert float(loss().trans(answers(given, wrong)[0], given, 0)) == pytest.approx(value, abs=1e-6)
 
 
+@pytest.mark.parametrize("pool", [1, 2, 3])
+@pytest.mark.parametrize("size", [(8, 7, 6), (1, 7, 6), (8, 1, 2)])
+def test_pooled_voxels_lie_where_their_affine_says(pool, size):
+    """The value is the place in mm (x + 100 y + 10,000 z): a cube's mean is that of its middle; voxels of 2 x 3 x 5 mm."""
+    steps = torch.tensor([2.0, 3.0, 5.0])
+    i, j, k = torch.meshgrid(*(torch.arange(n) for n in size), indexing="ij")
+    image = torch.full((1, 2, 9, 9, 9), 77.0)  # padding
+    image[0, 1, : size[0], : size[1], : size[2]] = i * 2.0 + 100 * j * 3.0 + 10_000 * k * 5.0
+    given = Targets(torch.zeros(1, 2, 1, 13), image, torch.tensor([[[9, 9, 9], size]]))
+    pooled, affine = loss(pool=pool)._pooled(given, 0, 1, steps)
+    edges = [min(pool, n) for n in size]
+    assert list(pooled.shape[2:]) == [n // e for n, e in zip(size, edges, strict=True)]
+    assert affine.diagonal().tolist() == [*(e * s for e, s in zip(edges, (2.0, 3.0, 5.0), strict=True)), 1.0]
+    cells = torch.cartesian_prod(*(torch.arange(n) for n in pooled.shape[2:])).float()
+    x, y, z = (cells * affine.diagonal()[:3] + affine[:3, 3]).T
+    torch.testing.assert_close(pooled.flatten(), x + 100 * y + 10_000 * z, rtol=1e-6, atol=1e-3)
+
+
+def test_volumes_of_different_voxels_meet():
+    """The moving scan at half the voxel size, pooled alike: half a voxel is 2 mm in the one and 1 mm in the other."""
+    given = targets()
+    fine = torch.nn.functional.interpolate(given.image[:, 1:, :26, :24, :28], scale_factor=2, mode="nearest")
+    image = torch.zeros(1, 2, 52, 48, 56)
+    image[:, :1, :26, :24, :28], image[:, 1:] = given.image[:, :1, :26, :24, :28], fine
+    label = given.label.clone()
+    label[:, 0, :, :3] = label[:, 0, :, :3] * 2 + 0.5  # the middle of a voxel, in voxels of half its size
+    label[:, 0, :, 7:10] = 2.0
+    made = Targets(label, image, torch.tensor([[SIZE, (52, 48, 56)]]))
+    assert float(loss(pool=1).trans(answers(made, torch.zeros(3))[0], made, 0)) < -0.97
+    shifted = answers(made, torch.full((3,), 1.0))[0]  # 2 mm: half a voxel of the fixed scan
+    assert float(loss(pool=1).trans(shifted, made, 0)) > -0.95
+
+
 def test_an_answer_the_network_does_not_believe_has_no_say():
     given = targets()
     right = answers(given, torch.zeros(3))[0]

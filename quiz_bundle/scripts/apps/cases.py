@@ -23,7 +23,9 @@ from ..report.write import OUTPUT_NAMES, check_writable, set_aside
 from .anonymous import files_of
 from .cohort import Cohort
 
-FILES = ("fixed", "moving", "queries", "landmarks", "fixed_region", "structures", "dose", "moving_labels")
+FILES = (
+    "fixed", "moving", "queries", "landmarks", "fixed_region", "structures", "dose", "moving_labels", "transform_file",
+)  # fmt: skip
 SERIES = ("fixed_series", "moving_series")
 RESERVED = ("previous", "summary.csv", "index.html")  # beside the cases' folders
 
@@ -150,7 +152,7 @@ class Cases(Dataset):
         """Refuse an input that is an output of an earlier run in a folder that this run writes to."""
         folders = {case["folder"], *self.cohort.names}
         places = {os.path.realpath(self.cohort.output_dir / str(folder)) for folder in folders}
-        for role in (*FILES, "transform_file"):
+        for role in FILES:
             for file in files_of(case.get(role)):
                 for path in (Path(str(file)).absolute(), Path(os.path.realpath(str(file)))):
                     if path.name in OUTPUT_NAMES and os.path.realpath(path.parent) in places:

@@ -38,16 +38,22 @@ class Cohort:
         output_dir: folder of ``summary.csv`` and ``index.html``, which several cases have.
         made_by: what the results depend on besides the cases; records of a run with another one do not count.
         anonymous: whether names may be told.
+        by_doubt: the index page lists what is most in doubt first.
 
     Raises:
         InputError: ``output_dir`` is no path, ``anonymous`` neither true nor false.
     """
 
     def __init__(
-        self, cases: Sequence[Mapping], output_dir: str | Path, made_by: Mapping[str, object], anonymous: object = False
+        self,
+        cases: Sequence[Mapping],
+        output_dir: str | Path,
+        made_by: Mapping[str, object],
+        anonymous: object = False,
+        by_doubt: bool = False,
     ) -> None:
         self.rank, self.output_dir = Rank.this(), Path(as_path("output_dir", output_dir))
-        self.hidden = as_bool("anonymous", anonymous)
+        self.hidden, self.by_doubt = as_bool("anonymous", anonymous), by_doubt
         self.names = [case["name"] for case in cases if "folder" in case]
         self.share = list(cases)[self.rank.number :: self.rank.count] if self.names else list(cases)
         told = {key: str(value).lower() for key, value in made_by.items()}
@@ -132,7 +138,7 @@ class Cohort:
         writer.writerows({key: value for key, value in record.items() if value is not None} for record in records)
         self.output_dir.mkdir(parents=True, exist_ok=True)
         write_whole(self.output_dir / "summary.csv", text.getvalue())
-        write_index(self.output_dir, records, len(self.names))
+        write_index(self.output_dir, records, len(self.names), self.by_doubt)
         return records
 
     def _read(self, name: str) -> dict | None:

@@ -12,11 +12,13 @@ from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle import run as bundle_run
 
+from ..core.bundle import BUNDLE
 from ..core.errors import InputError, innermost, input_error
 from ..core.options import nearest
 
 ARGUMENTS = set(inspect.signature(bundle_run).parameters) - {"override"} | {"workflow_type", "properties_path"}
 TRACKING = {"output_dir", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}  # of --tracking
+BASE = "base"  # id that names the config that a config is laid over
 QUOTED = ("'", '"', "[", "(", "{")  # how values begin that are read as Python
 
 
@@ -58,7 +60,7 @@ class Command:
         files = call["config_file"] or filed.get("config_file")
         options = {key: value for key, value in {**filed, **typed}.items() if key not in ARGUMENTS}
         tracked = (call["tracking"] or filed.get("tracking")) is not None
-        return cls(parser, options, ConfigParser.load_config_files(files), tracked)
+        return cls(parser, options, over_base(ConfigParser.load_config_files(files)), tracked)
 
     def check_ids(self) -> None:
         """Refuse an option that no loaded config knows.
@@ -102,6 +104,33 @@ class Command:
             expected, found = "a value, or an expression that MONAI can evaluate", f"{text!r}, and it cannot"
             hidden = f"one that begins with {text[0]!r} ({type(innermost(error)).__name__})"
             raise InputError(name, expected, found, "write ./ before a path that begins with $ or @", hidden) from error
+
+
+def over_base(config: Mapping[str, object]) -> dict[str, object]:
+    """A config laid over the one that its ``base`` names, a file in ``configs``; as it is where it names none.
+
+    Its top-level ids take the place of the base's; those under ``overlay`` (``cases#name``) change what lies deeper, which
+    MONAI refuses at the top of a file that is given alone.
+    """
+    if not config.get(BASE):
+        return dict(config)
+    parser = ConfigParser(ConfigParser.load_config_file(BUNDLE / "configs" / str(config[BASE])))
+    for name, value in {**config, **config.get("overlay", {})}.items():
+        parser[name] = value
+    return parser.get()
+
+
+def run_over_base(run: str) -> None:
+    """Lay the config under way over its base, options and all, and go through a list of ids of what comes out.
+
+    Args:
+        run: id of the list.
+    """
+    parser = Command.this().parser
+    parser.set(over_base(parser.get()))
+    parser.parse()
+    for number in range(len(parser[run])):
+        parser.get_parsed_content(f"{run}#{number}")
 
 
 def _top(option: str) -> str:

@@ -58,7 +58,7 @@ def unpack_pair(image: MetaTensor) -> tuple[MetaTensor, MetaTensor]:
 
 def fit_to_tensor(fit: Fit) -> MetaTensor:
     """A fit as one tensor of matches (1, 9, M), float64; what is not a row rides in the meta."""
-    meta = {key: getattr(fit, key) for key in ("asked", "spacing", "peak_ratio", "believed")}
+    meta = {key: getattr(fit, key) for key in ("asked", "spacing", "peak_ratio")}
     if fit.transform is not None and fit.start is not None:
         meta["maps"] = torch.stack([fit.transform.matrix, fit.start.matrix])
     return MetaTensor(_rows(fit.matches)[None], meta=meta)
@@ -69,7 +69,7 @@ def tensor_to_fit(pred: MetaTensor) -> Fit:
     maps: list[RigidTransform | None] = [None, None]
     if "maps" in pred.meta:
         maps = [RigidTransform(matrix) for matrix in torch.as_tensor(pred.meta["maps"]).cpu().reshape(2, 4, 4)]
-    kinds = {"asked": int, "spacing": float, "peak_ratio": float, "believed": bool}
+    kinds = {"asked": int, "spacing": float, "peak_ratio": float}
     return Fit(*maps, _matches(pred.as_tensor()), **{key: kind(pred.meta[key]) for key, kind in kinds.items()})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from ignite.engine import Engine, Events
@@ -114,6 +115,15 @@ class WriteOutputs:
         self.cohort.record(case.get("record") or self._record(case, output), case.get("fingerprint", ""))
         self.bar.update()
 
+    def write(self, output: Mapping[str, object], folder: Path) -> dict[str, object]:
+        """Write a case that went through; its row of ``cohort.SUMMARY``."""
+        write_outputs(output["registration"], folder, self.cohort.hidden, self.report_dicom)
+        return self.summary(output["result"])
+
+    def summary(self, report: Mapping[str, object]) -> dict[str, object]:
+        """A report's row of ``cohort.SUMMARY``."""
+        return summarised(report)
+
     def _record(self, case: Mapping[str, object], output: Mapping[str, object]) -> dict[str, object]:
         """What came of a case, a mistake too."""
         record = {"name": case["name"], "folder": case["folder"]}
@@ -122,10 +132,8 @@ class WriteOutputs:
             if mistake is not None:
                 raise mistake
             if "report" in case:
-                return record | {"status": "already done"} | summarised(case["report"])
-            registration, folder = output["registration"], self.cohort.output_dir / str(case["folder"])
-            write_outputs(registration, folder, self.cohort.hidden, self.report_dicom)
-            return record | {"status": "done"} | summarised(output["result"])
+                return record | {"status": "already done"} | self.summary(case["report"])
+            return record | {"status": "done"} | self.write(output, self.cohort.output_dir / str(case["folder"]))
         except Exception as error:
             inputs = {role: case.get(role) for role in (*FILES, *SERIES, "datalist")} if self.cohort.hidden else None
             if self.cohort.names and input_error(error) is None and inputs is None:

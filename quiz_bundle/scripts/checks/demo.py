@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,7 @@ from .demo_figure import draw_figure
 SEED = 2026  # the year it was written in; not picked for its result
 POINTS = 48
 REGIME = "R1"
+TANDEM_MM, TANDEM_POINTS = 60.0, 13  # of the curve that is drawn in the real CT, which has no applicator
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,14 @@ class DemoPair:
         told: a sentence on where they come from.
         fixed, moving: volumes (1, I, J, K) in HU, in world frames that have nothing to do with each other.
         landmarks: true points of the body in the common field, RAS mm.
+        tandem: points along a curve in the moving scan and their true places in the fixed one, RAS mm.
     """
 
     told: str
     fixed: MetaTensor
     moving: MetaTensor
     landmarks: PairedLandmarks
+    tandem: PairedLandmarks
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,7 +101,7 @@ def make_pair(folder: Path, phantom: bool = False) -> DemoPair:
         return pair_from_ct(load_volume(ct))
     why = "" if phantom else "The real CT cannot be had (no package index?), so this is the built-in phantom.\n"
     pair = pair_from_phantom()
-    return DemoPair(why + pair.told, pair.fixed, pair.moving, pair.landmarks)
+    return replace(pair, told=why + pair.told)
 
 
 def pair_from_ct(volume: MetaTensor) -> DemoPair:
@@ -115,7 +118,10 @@ def pair_from_ct(volume: MetaTensor) -> DemoPair:
         f"seed {SEED}):\nits centre {case.start_mm:.0f} mm off, turned by {case.turn_deg:.1f} degrees, deformed by 3 mm "
         "RMS an axis, 160 mm long, with noise, and a world frame of its own."
     )
-    return DemoPair(told, case.fixed, case.moving, marks)
+    middle = centre_mm(case.moving.affine, case.moving.shape[1:])
+    height = torch.linspace(-TANDEM_MM / 2, TANDEM_MM / 2, TANDEM_POINTS, dtype=torch.float64)
+    line = middle + torch.stack([torch.zeros_like(height), height.square() / 200, height], 1)
+    return DemoPair(told, case.fixed, case.moving, marks, _labelled(case.motion(line), line))
 
 
 def pair_from_phantom(spacing: float = 2.5) -> DemoPair:
@@ -133,7 +139,8 @@ def pair_from_phantom(spacing: float = 2.5) -> DemoPair:
         f"The planning CT and the brachytherapy CT of the built-in pelvis phantom (seed {SEED}), truth known and exact:\n"
         "another pose, other fillings of the organs, an applicator, a small field, and a world frame of its own."
     )
-    return DemoPair(told, planning.volume, volume, marks)
+    line = treatment.tandem_mm()
+    return DemoPair(told, planning.volume, volume, marks, _labelled(correspond(line, treatment, planning), line))
 
 
 def _labelled(fixed_mm: torch.Tensor, moving_mm: torch.Tensor) -> PairedLandmarks:

@@ -31,7 +31,9 @@ FCSV_COLUMNS = ("id", "x", "y", "z", "ow", "ox", "oy", "oz", "vis", "sel", "lock
 SCHEMA = "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/markups-schema-v1.0.3.json#"  # noqa: E501
 POINT_FORMATS = "one of .mrk.json, .fcsv, or .csv with label,x,y,z in RAS mm"
 SECTIONS = ("training", "validation", "test")
-PATH_KEYS = ("fixed", "moving", "landmarks", "queries", "fixed_region", "structures", "dose", "moving_labels")
+PATH_KEYS = (
+    "fixed", "moving", "landmarks", "queries", "fixed_region", "structures", "dose", "moving_labels", "transform_file",
+)  # fmt: skip
 CASE_KEYS = (*PATH_KEYS, "name", "patient", "queries_in", "fixed_region_roi", "fixed_series", "moving_series")
 
 

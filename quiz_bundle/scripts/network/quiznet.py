@@ -152,10 +152,10 @@ class QuizNet(nn.Module):
             first.coarse.flatten(2).transpose(1, 2), second.coarse.flatten(2).transpose(1, 2), positions
         ).float()
         count = first_shape[0] * first_shape[1] * first_shape[2]
-        first_fine, second_fine = self.refine(tokens[:, :count], first), self.refine(tokens[:, count:], second)
+        first_fine, second_fine = self.lift(tokens[:, :count], first), self.lift(tokens[:, count:], second)
         return Joined(first, second, tokens, positions, first_fine, second_fine)
 
-    def refine(self, tokens: Tensor, features: Features) -> Tensor:
+    def lift(self, tokens: Tensor, features: Features) -> Tensor:
         """Bring exchanged stride-8 tokens (B, T, E) of a volume to stride 4 and join the encoder's own: (B, T', E)."""
         coarse_shape, fine_shape = list(features.coarse.shape[2:]), list(features.fine.shape[2:])
         maps = tokens.transpose(1, 2).unflatten(2, coarse_shape)

@@ -77,7 +77,7 @@ class TokenLayer(nn.Module):
         self.feed = FeedForward(width, hidden)
 
     def forward(self, tokens: Tensor, position: Tensor) -> Tensor:
-        """Tokens (B, T, E) and their positions (B, T, E) to tokens (B, T, E)."""
+        """Tokens (B, T, E) and their positions (T, E), the same for the batch, to tokens (B, T, E)."""
         normed = self.norm_attention(tokens)
         tokens = tokens + self.attention(normed + position, normed + position, normed)
         return tokens + self.feed(self.norm_feed(tokens))
@@ -94,7 +94,7 @@ class QueryLayer(nn.Module):
         self.feed = FeedForward(width, hidden)
 
     def forward(self, queries: Tensor, query_position: Tensor, tokens: Tensor, position: Tensor) -> Tensor:
-        """Queries (B, Q, E) and tokens (B, T, E), each with positions, to queries (B, Q, E)."""
+        """Queries (B, Q, E) and tokens (B, T, E), with positions (B, Q, E) and (T, E), to queries (B, Q, E)."""
         asking = self.norm_attention(queries) + query_position
         queries = queries + self.attention(asking, tokens + position, tokens)
         return queries + self.feed(self.norm_feed(queries))

@@ -62,6 +62,31 @@ class Patches:
         return float((global_ncc(values, self._wanted, seen) * weight).sum() / weight.sum())
 
 
+def patch_correlations(maps: Tensor, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor) -> tuple[Tensor, Tensor]:
+    """Correlation in each small patch of the moving body under each of several maps.
+
+    Args:
+        maps: (M, 4, 4) moving to fixed, RAS mm.
+        fixed, moving: standardised volumes (1, I, J, K).
+        middles_mm: (P, 3) middles of the patches, RAS mm in the moving volume.
+
+    Returns:
+        (M, P), 0 where less than half of a patch lies in both fields; and what each patch counts by its contrast (P,).
+    """
+    groups = patches_at(middles_mm)
+    points = groups.reshape(-1, 3)
+    known = inside(points, moving.affine, moving.shape[1:])
+    wanted = values_at(moving, points).reshape(groups.shape[:2])
+    image, to_grid = fixed.as_tensor()[None], grid_from_mm(fixed.affine, fixed.shape[1:])
+    found = []
+    for backward in maps:
+        at = apply_affine(to_grid @ backward, points)
+        seen = ((at.abs() <= 1).all(-1) & known).float().reshape(groups.shape[:2])
+        values = sample(image, at.float()[None], "bilinear", "border").reshape(groups.shape[:2])
+        found.append(global_ncc(values, wanted, seen) * (seen.mean(1) >= 0.5))
+    return torch.stack(found), contrast(wanted)
+
+
 def contrast(values: Tensor) -> Tensor:
     """What a patch counts by its values (P, W): the root of their standard deviation, (P,)."""
     return values.std(1).clamp_min(LEAST_CONTRAST).sqrt()

@@ -15,7 +15,7 @@ from ..core.rigid import RigidTransform
 from .agreement import Patches, correlation
 from .refine import bend
 from .result import Verdict
-from .search import Fit, smaller_is_fixed
+from .search import Fit
 
 
 @dataclass(frozen=True)
@@ -106,27 +106,24 @@ def gather(
 
 
 def compare(
-    transform: RigidTransform, found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, by_body: bool
+    transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor, points_mm: Tensor, held_mm: Tensor | None = None
 ) -> dict[str, float]:
     """What the intensities say of a map, and how far what fixes it spreads; fields of ``Evidence`` by their names.
 
     Args:
         transform: fixed to moving, RAS mm.
-        found: the fit, inliers of the map marked.
-        pair: the standardised volumes, fixed and moving.
-        points_mm: (N, 3) body points of the smaller scan, RAS mm.
-        by_body: whether the intensities of the whole body fix the map; if not, the spread is that of the inliers.
+        fixed, moving: standardised volumes, the one with the points last.
+        points_mm: (N, 3) points of the body, or of the part of it that the map is of, RAS mm in the moving one.
+        held_mm: (M, 3) places that fix the map; patches round the points where left out.
     """
-    there, scans = (transform.inverse(), pair[::-1]) if smaller_is_fixed(*pair) else (transform, pair)
-    bent = bend(there, *scans, points_mm[:BENT_PATCHES], BENT_STEPS)
-    held = found.matches.fixed_mm[found.matches.inlier]
-    if by_body and bent is not None:
-        held = bent.moving_mm[bent.weights > 0]
+    bent = bend(transform, fixed, moving, points_mm[:BENT_PATCHES], BENT_STEPS)
+    if held_mm is None:
+        held_mm = points_mm[:0] if bent is None else bent.moving_mm[bent.weights > 0]
     return {
-        "spread_mm": second_spread(held),
-        "local_correlation": Patches(*scans, points_mm[:PATCHES]).correlation(there),
-        "correlation": correlation(there, *scans, points_mm),
-        "bending_mm": math.inf if bent is None else bent.residual_mm(there),
+        "spread_mm": second_spread(held_mm),
+        "local_correlation": Patches(fixed, moving, points_mm[:PATCHES]).correlation(transform),
+        "correlation": correlation(transform, fixed, moving, points_mm),
+        "bending_mm": math.inf if bent is None else bent.residual_mm(transform),
     }
 
 
@@ -173,12 +170,18 @@ def _weighed(weights: Sequence[float], signs: Sequence[float]) -> float:
     return sum(weight * sign for weight, sign in zip(weights, signs, strict=True))
 
 
-def assess(evidence: Evidence, constants: Constants = SHIPPED) -> Verdict:
-    """Accept or refuse, with the reasons in full sentences."""
+def assess(evidence: Evidence, constants: Constants = SHIPPED, least_inliers: int = LEAST_INLIERS) -> Verdict:
+    """Accept or refuse, with the reasons in full sentences.
+
+    Args:
+        evidence: for a map.
+        constants: what it is worth.
+        least_inliers: matches that have to agree; 0 for a part, which its own intensities have found.
+    """
     expected, band = expected_tre(evidence, constants)
     reasons = []
-    if evidence.inliers < LEAST_INLIERS:
-        reasons.append(f"Only {evidence.inliers} matches agree with the rigid map; {LEAST_INLIERS} are needed.")
+    if evidence.inliers < least_inliers:
+        reasons.append(f"Only {evidence.inliers} matches agree with the rigid map; {least_inliers} are needed.")
     if evidence.spread_mm < LEAST_SPREAD_MM:
         reasons.append("What fixes the map lies along a line or in one place, so the rotation is not fixed.")
     if evidence.shared < LEAST_SHARED:

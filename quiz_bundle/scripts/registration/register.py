@@ -17,7 +17,6 @@ from torch import Tensor
 
 from ..core.bundle import BUNDLE
 from ..core.errors import InputError
-from ..core.geometry import inside, mm_to_ijk
 from ..core.options import as_bool, as_choice, as_seed, as_uid, settings_of
 from ..core.rigid import RigidTransform, fit_translation, polish
 from ..core.threads import free_threads
@@ -25,24 +24,24 @@ from ..images.dicom.dose import Dose, read_dose
 from ..images.dicom.structures import StructureSet, read_structures
 from ..images.hounsfield import no_hounsfield
 from ..images.landmarks import PairedLandmarks, read_landmarks, read_points
-from ..images.masks import INSIDE, check_touches, load_labels
+from ..images.masks import check_touches, load_labels
 from ..images.region import read_region
 from ..images.volume_checks import check_field
 from ..images.volumes import load_volume, standardise
 from ..network.quiznet import QuizNet
 from ..network.weights import load_weights, weights_sha256
 from .answers import answer
-from .assess import assess, compare, gather, no_fit
+from .assess import no_fit
 from .carry import carry
 from .metrics import inside_both, landmark_report
-from .queries import ask, select
-from .refine import bend, climb
+from .queries import select
+from .region import in_region
 from .result import Registration, Verdict
-from .search import Fit, SearchSettings, mark_inliers, search, smaller_is_fixed, swapped
+from .search import Fit, SearchSettings, mark_inliers, search
+from .settle import Settled, settle
 
 VOLUMES = ("fixed", "moving", "fixed_region", "moving_labels")
 logger = logging.getLogger(__name__)
-PATCHES = 1500  # of the bend that refines
 
 
 @dataclass(frozen=True)
@@ -244,25 +243,25 @@ def conclude(
         found: what ``search`` returned.
     """
     fixed, moving, region = case["fixed"], case["moving"], case.get("fixed_region")
-    generator = torch.Generator().manual_seed(options.seed)
+    body = found.start
     with watch.stage("fit"):
         found = final_fit(found, options, region)
-        transform = found.transform
-    if transform is None:
-        verdict = no_fit(found.asked)
-    else:
-        flip = smaller_is_fixed(*pair)  # what is compared are points of the smaller scan, as ``search`` does
-        points = ask(pair[0 if flip else 1], options.compare_points, generator)
-        refined = options.refine and options.transform == "rigid" and not found.believed
-        if refined:
-            with watch.stage("refine"):
-                transform = refine(found, pair, points, region)
-        with watch.stage("assess"):
-            limit = options.search.threshold * found.spacing
-            found = replace(found, matches=mark_inliers(found.matches, transform, limit))
-            by_body = refined and region is None
-            verdict = assess(gather(transform, found, fixed, moving, **compare(transform, found, pair, points, by_body)))
-    verdict, notes = judge_values(verdict, fixed, moving)
+    settled = Settled(None, found.matches, no_fit(found.asked), [])
+    if found.transform is not None:
+        settled = settle(
+            found,
+            body,
+            (fixed, moving),
+            pair,
+            region,
+            refined=options.refine and options.transform == "rigid",
+            limit_mm=options.search.threshold * found.spacing,
+            points=options.compare_points,
+            seed=options.seed,
+            stage=watch.stage,
+        )
+    transform = settled.transform
+    verdict, notes = judge_values(settled.verdict, fixed, moving)
     carried = None
     if case.get("structures") is not None or case.get("dose") is not None:
         with watch.stage("carry"):
@@ -277,8 +276,9 @@ def conclude(
         fixed=fixed,
         moving=moving,
         fixed_to_moving=transform,
-        matches=found.matches,
+        matches=settled.matches,
         verdict=verdict,
+        parts=settled.parts,
         seconds=watch.total(),
         device=str(next(network.parameters()).device),
         weights_sha256=weights_sha256(network),
@@ -321,7 +321,7 @@ def judge_values(verdict: Verdict, fixed: MetaTensor, moving: MetaTensor) -> tup
 
 def final_fit(found: Fit, options: Options, fixed_region: MetaTensor | None) -> Fit:
     """The fit that is handed out: over the matches of a region if one is given, and of the kind that was asked for."""
-    matches, transform, start = found.matches, found.transform, found.start
+    matches, transform = found.matches, found.transform
     if transform is None:
         return found
     if fixed_region is not None:
@@ -329,39 +329,9 @@ def final_fit(found: Fit, options: Options, fixed_region: MetaTensor | None) -> 
         matches = select(matches, in_region(matches.fixed_mm, fixed_region))
         transform = polish(transform, matches.fixed_mm, matches.moving_mm, matches.confidence, options.search.reach)
         matches = mark_inliers(matches, transform, threshold)
-        start = transform
     if options.transform == "translation":
         if not matches.inlier.any():
             return replace(found, transform=None, matches=matches)
         kept = select(matches, matches.inlier)
         transform = RigidTransform(fit_translation(kept.fixed_mm, kept.moving_mm))
-    return replace(found, transform=transform, start=start, matches=matches)
-
-
-def refine(found: Fit, pair: Sequence[MetaTensor], points_mm: Tensor, fixed_region: MetaTensor | None) -> RigidTransform:
-    """Refine a fit by intensities; where too little of the body is left to compare, it stays as it is.
-
-    Args:
-        found: the fit to start from.
-        pair: the standardised volumes, fixed and moving.
-        points_mm: (N, 3) body points of the smaller scan, RAS mm.
-        fixed_region: mask on the fixed scan; points inside it count.
-    """
-    if flip := smaller_is_fixed(*pair):
-        found, pair = swapped(found), pair[::-1]
-    start = found.start
-    if fixed_region is not None:  # its matches alone made the start; the search has climbed from everywhere else
-        points_mm = points_mm[in_region(points_mm if flip else start.inverse()(points_mm), fixed_region)]
-        start, _ = climb(start, *pair, points_mm)
-    bent = bend(start, *pair, points_mm[:PATCHES])
-    refined = start if bent is None or not bent.weights.any() else bent.rigid()
-    return refined.inverse() if flip else refined
-
-
-def in_region(points_mm: Tensor, region: MetaTensor) -> Tensor:
-    """Whether points (N, 3) in RAS mm lie in a mask (1, I, J, K); bool (N,)."""
-    voxels = mm_to_ijk(points_mm, region.affine).round().long()
-    size = torch.tensor(region.shape[1:])
-    known = inside(points_mm, region.affine, region.shape[1:])
-    i, j, k = torch.minimum(voxels.clamp_min(0), size - 1).unbind(-1)
-    return known & (region.as_tensor()[0, i, j, k] > INSIDE)
+    return replace(found, transform=transform, matches=matches)

@@ -77,6 +77,25 @@ class Answers:
 
 
 @dataclass
+class Part:
+    """A part of the body that moved as one.
+
+    Attributes:
+        fixed_to_moving: its map, RAS mm.
+        places_mm: (P, 3) points of it in the fixed scan, RAS mm.
+        share: of the compared body, [0, 1].
+        expected_tre_mm: of its map, on it.
+        chosen_by: "region" where the user named it, "default" otherwise.
+    """
+
+    fixed_to_moving: RigidTransform
+    places_mm: Tensor
+    share: float
+    expected_tre_mm: float
+    chosen_by: str = "default"
+
+
+@dataclass
 class Registration:
     """The whole result of one pair: everything the output files are written from.
 
@@ -84,6 +103,7 @@ class Registration:
         fixed, moving: volumes as loaded (1, I, J, K), HU.
         fixed_to_moving: maps fixed points to moving points, RAS mm; None when no fit exists.
         seconds: time per stage and ``total``.
+        parts: what the body moved in, the one whose map is handed out first; empty without a fit.
         landmarks: errors at given landmarks (``metrics.landmark_report``).
         options: the options as used.
         carried: structures and dose on the other scan; None if there were none.
@@ -103,5 +123,6 @@ class Registration:
     answers: Answers | None = None
     moving_labels: MetaTensor | None = None
     options: dict = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)
     carried: Carried | None = None
     notes: dict[str, str] = field(default_factory=dict)

@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 
 import torch
 from monai.data import MetaTensor
-from torch import Tensor
 
 from ..core.geometry import inside
-from ..core.rigid import RigidTransform, consensus, fit_rigid, fit_robust, polish, residual_mm
+from ..core.rigid import RigidTransform, consensus, fit_robust, polish, residual_mm
 from ..core.threads import free_threads
 from ..images.volumes import resample, standard_grid
 from ..network.quiznet import QuizNet
-from .agreement import Patches
 from .matcher import Matcher
 from .queries import ask, believable, join, no_matches, select
 from .result import Matches
@@ -42,11 +40,6 @@ class SearchSettings:
         hypotheses: random triples behind them.
         trial_points, trial_steps: body points and L-BFGS steps of each trial.
         trial_patches: small patches in which its outcome is judged.
-        final_patches: the same where it is judged against unanimous matches, which is closer.
-        unanimous: share of the coarse matches that one map has to win before intensities cannot overrule it.
-        least_votes: number of coarse matches below which they overrule nothing.
-        dissent: factor by which a map may worsen the median distance of unanimous matches.
-        gain: factor by which it has to lower what the patches leave unexplained to be believed all the same.
         certain: correlation from which on no further nominee is tried.
         convincing: correlation below which a sweep of starts is tried besides.
         slips, turns: steps along the body and turns in degrees at which the best place is tried again.
@@ -71,11 +64,6 @@ class SearchSettings:
     trial_points: int = 4000
     trial_steps: int = 6
     trial_patches: int = 400
-    final_patches: int = 1500
-    unanimous: float = 0.95
-    least_votes: int = 200
-    dissent: float = 1.1
-    gain: float = 1.17
     certain: float = 0.7
     convincing: float = 0.5
     slips: Sequence[float] = (-35.0, -20.0, 20.0, 35.0)
@@ -96,7 +84,6 @@ class Fit:
         asked: number of matches before the filters.
         spacing: voxel size of the pass they come from, mm.
         peak_ratio: see ``Trials.peak_ratio``; 1 where nothing was tried.
-        believed: whether unanimous matches overruled the intensities, which then have no say any more.
     """
 
     transform: RigidTransform | None
@@ -105,7 +92,6 @@ class Fit:
     asked: int
     spacing: float
     peak_ratio: float = 1.0
-    believed: bool = False
 
 
 def fit_matches(
@@ -160,8 +146,6 @@ def search(
     place, reached = nominate(fit, trials, settings, generator)
     if place is None:
         return fit
-    if overruled(place, fit.matches, coarse, points, settings):
-        return replace(fit, peak_ratio=trials.peak_ratio(fit.transform), believed=True)
     fit = fit_near(fit, place, settings)
     for _ in range(settings.zoom_passes):
         found = look_closer(network, fixed, moving, place, settings, generator, amp)
@@ -260,31 +244,6 @@ def nominate(
         if gain < settings.tolerance:
             break
     return best, reached
-
-
-def overruled(
-    transform: RigidTransform,
-    votes: Matches,
-    pair: Sequence[MetaTensor],
-    points_mm: Tensor,
-    settings: SearchSettings,
-) -> bool:
-    """Whether nearly all coarse matches agree on one map, a proposed one leaves them behind, and hardly explains more.
-
-    Intensities follow strong edges; where anatomy has truly deformed (breathing), a rigid map that fits the edges can be
-    worse for the body as a whole, and unanimous matches know it. A map under which small patches agree clearly better is
-    right all the same: coarse matches can be wrong together by some millimetres.
-    """
-    inlier = votes.inlier
-    if len(votes) < settings.least_votes or inlier.double().mean() < settings.unanimous:
-        return False
-    own = RigidTransform(fit_rigid(votes.fixed_mm[inlier], votes.moving_mm[inlier], votes.confidence[inlier]))
-    usual, proposed = (residual_mm(t, votes.fixed_mm, votes.moving_mm).median() for t in (own, transform))
-    if proposed <= settings.dissent * usual:
-        return False
-    patches = Patches(*pair, points_mm[: settings.final_patches])
-    unexplained, left = (1 - patches.correlation(t) for t in (own, transform))
-    return unexplained < settings.gain * left
 
 
 def fit_near(fit: Fit, place: RigidTransform, settings: SearchSettings) -> Fit:

@@ -55,14 +55,28 @@ class Trials:
         Args:
             place: fixed to moving, RAS mm; what was tried within ``same_place`` of it is the same place.
         """
-        at = place.inverse()(self._middles)
-        here, elsewhere = 0.0, 0.0
-        for other, score in self._tried:
-            if (other.inverse()(self._middles) - at).norm(dim=-1).mean() <= self._same_place:
-                here = max(here, score)
-            else:
-                elsewhere = max(elsewhere, score)
-        return (1 - elsewhere + NOISE) / (1 - here + NOISE)
+        return peak_ratio(place, self._tried, self._middles, self._same_place)
+
+
+def peak_ratio(
+    place: RigidTransform, tried: Sequence[tuple[RigidTransform, float]], points_mm: Tensor, same_place: float
+) -> float:
+    """See ``Trials.peak_ratio``.
+
+    Args:
+        place: fixed to moving, RAS mm.
+        tried: maps and the correlations that they reach.
+        points_mm: (N, 3) points of the moving body.
+        same_place: mean distance in mm over them up to which two maps are of one place.
+    """
+    at = place.inverse()(points_mm)
+    here, elsewhere = 0.0, 0.0
+    for other, score in tried:
+        if (other.inverse()(points_mm) - at).norm(dim=-1).mean() <= same_place:
+            here = max(here, score)
+        else:
+            elsewhere = max(elsewhere, score)
+    return (1 - elsewhere + NOISE) / (1 - here + NOISE)
 
 
 def neighbours(

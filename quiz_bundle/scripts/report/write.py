@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from .identification import same_patient, series_record
 from .page import render_page
 from .page.figures import draw_pictures
 from .page.viewer import make_viewer
+from .parts import parts_record
 from .quality import quality_record
 
 OUTPUT_NAMES = (
@@ -83,13 +84,18 @@ def write_outputs(
     Raises:
         InputError: the folder cannot be written.
     """
+    return write_set(output_dir, lambda folder: _stage(registration, folder, anonymous, report_dicom))
+
+
+def write_set(output_dir: str | Path, stage: Callable[[Path], None]) -> dict[str, Path]:
+    """Write a set of files as ``write_outputs`` does, those of ``OUTPUT_NAMES`` that ``stage`` writes into a folder."""
     output_dir = Path(output_dir)
     check_writable(output_dir)
     staging = None
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output_dir))
-        _stage(registration, staging, anonymous, report_dicom)
+        stage(staging)
         for name in reversed(OUTPUT_NAMES):
             if name == "report.json" or not (staging / name).exists():
                 (output_dir / name).unlink(missing_ok=True)
@@ -238,6 +244,7 @@ def report_record(registration: Registration, anonymous: bool = False, report_di
         "expected_tre_mm": verdict.expected_tre_mm,
         "expected_tre_90_mm": verdict.expected_tre_90_mm,
         "overlap": verdict.overlap,
+        "parts": parts_record(registration.parts),
         "seconds": registration.seconds,
         "device": registration.device,
         "versions": versions(),

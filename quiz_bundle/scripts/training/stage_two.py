@@ -85,26 +85,27 @@ class ResetLoss(nn.Module):
         matrices = self.resetter(asked_mm, answers_mm, found.answer.sigmoid())
         values = []
         for case, matrix in enumerate(matrices):
-            asked, searched = (self._pooled(targets, case, side) for side in (direction, 1 - direction))
-            spacings = label[case, 0, 10:13], label[case, 0, 7:10]
-            asked_affine, searched_affine = (self._affine(spacing) for spacing in spacings)
+            asked, asked_affine = self._pooled(targets, case, direction, label[case, 0, 10:13])
+            searched, searched_affine = self._pooled(targets, case, 1 - direction, label[case, 0, 7:10])
             where = (asked.shape[2:], asked_affine, matrix[None])
             moved = reset(searched, searched_affine, *where)
             both = covered(searched.shape[2:], searched_affine, *where)
             values.append(windowed_ncc(asked, moved, both, window=self.window)[0])
         return -torch.stack(values).mean()
 
-    def _pooled(self, targets: Targets, case: int, side: int) -> Tensor:
-        """One volume (1, 1, i, j, k) without its padding, averaged over cubes; a last incomplete cube is left out."""
+    def _pooled(self, targets: Targets, case: int, side: int, spacing: Tensor) -> tuple[Tensor, Tensor]:
+        """One volume (1, 1, i, j, k) without its padding, averaged over cubes, and its affine (4, 4) to its own mm.
+
+        A last incomplete cube is left out, and an axis shorter than a cube is averaged as a whole. Voxel 0 sits in the
+        middle of the first cube.
+        """
         i, j, k = targets.sizes[case, side].tolist()
         volume = targets.image[case, side, :i, :j, :k][None, None].as_subclass(Tensor).float()
-        return functional.avg_pool3d(volume, self.pool) if min(i, j, k) >= self.pool else volume
-
-    def _affine(self, spacing: Tensor) -> Tensor:
-        """Affine (4, 4) of a pooled volume: its voxel 0 sits in the middle of the first cube."""
-        affine = torch.diag(torch.cat([spacing * self.pool, spacing.new_ones(1)]))
-        affine[:3, 3] = spacing * (self.pool - 1) / 2
-        return affine
+        edges = [min(self.pool, n) for n in (i, j, k)]
+        edge = spacing.new_tensor(edges)
+        affine = torch.diag(torch.cat([spacing * edge, spacing.new_ones(1)]))
+        affine[:3, 3] = spacing * (edge - 1) / 2
+        return functional.avg_pool3d(volume, edges), affine
 
 
 class ClipGradients:

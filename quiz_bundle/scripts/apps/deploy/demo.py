@@ -1,4 +1,4 @@
-"""The application tried out: two DICOM studies of known truth in, the registration object read back, its error printed.
+"""The application tried out: two DICOM studies of known truth in, its objects read back, their errors printed.
 
 ``python -m scripts.apps.deploy.demo`` (with the bundle's folder on PYTHONPATH; ``make deploy-demo`` sees to that and to the
 environment). One pair is made from the built-in phantom, one from the real CT of ``make demo``.
@@ -25,11 +25,13 @@ from ...checks.demo_data import fetch_demo_ct
 from ...core.errors import InputError
 from ...core.geometry import ras_to_lps
 from ...core.rigid import fit_rigid
+from ...images.dicom.series import load_series
 from ...images.volumes import load_volume
 from ...registration.metrics import tre_mm
 from ...report.write import check_writable
-from .simulate import write_series
+from .simulate import write_curve, write_series
 
+TANDEM = "Tandem"
 STUDIES = (("fixed", "ebrt", "External beam", "EBRT planning"), ("moving", "bt", "Brachytherapy", "BT1 pelvis"))
 
 
@@ -78,14 +80,15 @@ def try_out(pair: DemoPair, folder: Path) -> bool:
         return False
     report = json.loads((folder / "out" / "report.json").read_text(encoding="utf-8"))
     say(summary(report, pair, folder / "out", seconds))
-    return (folder / "out" / "registration.dcm").is_file()
+    return all((folder / "out" / name).is_file() for name in ("registration.dcm", "structures.dcm"))
 
 
 def write_studies(pair: DemoPair, folder: Path, patient: str) -> None:
-    """Write both scans as DICOM series, each in a study of its own."""
+    """Write both scans as DICOM series, each in a study of its own, and the tandem as a structure of the moving one."""
     for role, name, study, series in STUDIES:
         described = {"StudyDescription": study, "SeriesDescription": series}
         write_series(getattr(pair, role), folder / name, PatientID=patient, PatientName=patient, **described)
+    write_curve(pair.tandem.moving_mm, load_series(folder / "bt"), folder / "applicator.dcm", TANDEM, "BRACHY_CHNL")
 
 
 def summary(report: dict, pair: DemoPair, folder: Path, seconds: float) -> str:
@@ -100,11 +103,30 @@ def summary(report: dict, pair: DemoPair, folder: Path, seconds: float) -> str:
         error = np.linalg.norm(there - ras_to_lps(fixed_mm).numpy(), axis=1).mean()
         lines.append(f"TRE           {error:.1f} mm by registration.dcm, mean over {len(fixed_mm)} points of the body")
         lines[-1] += f" (before {before:.1f} mm; least-squares rigid map through them {best:.1f} mm)"
+        lines.append(tandem_line(pair, folder / "structures.dcm"))
     else:
         lines.append(f"no object     {report['dicom']['reason']}")
     lines.append(f"run time      {seconds:.1f} s, of which {report['seconds']['total']:.1f} s registration")
     lines.append(f"report        {folder / 'report.html'}")
     return "\n".join(lines)
+
+
+def tandem_line(pair: DemoPair, path: Path) -> str:
+    """How far the carried tandem lies off its true place, as another program reads it from the structure set."""
+    if not path.is_file():
+        return "tandem        not carried"
+    dataset = pydicom.dcmread(path)
+    number = next(roi.ROINumber for roi in dataset.StructureSetROISequence if roi.ROIName == TANDEM)
+    drawing = next(item for item in dataset.ROIContourSequence if item.ReferencedROINumber == number)
+    there = np.array(drawing.ContourSequence[0].ContourData, dtype=float).reshape(-1, 3)
+    true, drawn = pair.tandem.fixed_mm, pair.tandem.moving_mm
+    errors = np.linalg.norm(there - ras_to_lps(true).numpy(), axis=1)
+    marks = pair.landmarks
+    best = float(tre_mm(fit_rigid(marks.fixed_mm, marks.moving_mm), true, drawn).mean())
+    return (
+        f"tandem        {errors.mean():.1f} mm off its true place in structures.dcm, mean over {len(there)} points, at most "
+        f"{errors.max():.1f} mm (under the least-squares rigid map of the body's points {best:.1f} mm)"
+    )
 
 
 def moving_to_fixed_lps(path: Path) -> np.ndarray:

@@ -26,6 +26,7 @@ from ...images.dicom.series import load_series
 from ...images.volumes import make_volume
 from ...registration.register import register
 from ...report.write import write_outputs
+from .rt_files import find_objects
 from .selection import Rule, check_pair, choose, text_of
 
 
@@ -105,6 +106,8 @@ def volume_of(image: Image) -> MetaTensor:
 class Registrar(Operator):
     """Registers the two images with the network and the settings of a bundle's ``configs/inference.json``.
 
+    What the studies hold of structures and dose is carried over (``rt_files.find_objects``).
+
     Args:
         fragment: the application.
         folder: where the series come from, for messages.
@@ -126,7 +129,8 @@ class Registrar(Operator):
         """Register.
 
         Raises:
-            InputError: the series are not of one patient, or one and the same.
+            InputError: the series are not of one patient, or one and the same; or there are several structure sets or
+                doses to choose from.
         """
         fixed, moving = (volume_of(op_input.receive(role)) for role in ("fixed", "moving"))
         check_pair(self.folder, fixed.meta["series"].header, moving.meta["series"].header, self.rules_file)
@@ -134,7 +138,8 @@ class Registrar(Operator):
         config.read_config(self.bundle / "configs" / "inference.json")
         config["bundle_root"] = str(self.bundle)
         network, options = (config.get_parsed_content(key) for key in ("network", "options"))
-        op_output.emit(register(fixed, moving, network=network, options=options), "registration")
+        carried = find_objects(self.folder, fixed, moving)
+        op_output.emit(register(fixed, moving, network=network, options=options, **carried), "registration")
 
 
 class RegistrationWriter(Operator):

@@ -1,4 +1,4 @@
-"""A volume as a CT series: plain axial slices as a scanner would send them, for the demo and for trials of a site's own."""
+"""A volume as a CT series and a curve in it as an RTSTRUCT, as a scanner and a planning system would send them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from ...core.geometry import LPS_FROM_RAS, as_affine, spacing_of
+from ...images.dicom.structures import Structure
 from ...images.volumes import to_orientation_ras
+from ...registration.carry import CarriedContour, CarriedStructure
 from ...report.dicom.derived import write_object
 from ...report.dicom.registration_object import decimal_strings
+from ...report.dicom.structure_set import structure_set_dataset
 
 STORED_ZERO_HU = -1024
 
@@ -75,3 +78,27 @@ def _header(lps: torch.Tensor, shape: tuple[int, int]) -> Dataset:
     header.HighBit, header.PixelRepresentation = 15, 0
     header.RescaleIntercept, header.RescaleSlope, header.RescaleType = str(STORED_ZERO_HU), "1", "HU"
     return header
+
+
+def write_curve(points_mm: torch.Tensor, volume: MetaTensor, path: Path, name: str, interpreted: str) -> None:
+    """Write an open curve as the one structure of a structure set.
+
+    Args:
+        points_mm: (N, 3), RAS mm.
+        volume: the series that it was drawn on, as ``load_series`` gives it.
+        path: of the file.
+        name, interpreted: of the structure: ROI name and RT ROI interpreted type.
+    """
+    structure, roi, drawing, observation = Structure(1, name, interpreted, ()), Dataset(), Dataset(), Dataset()
+    roi.ROINumber, roi.ROIName, roi.ROIGenerationAlgorithm = 1, name, "MANUAL"
+    drawing.ReferencedROINumber, drawing.ROIDisplayColor = 1, [255, 160, 0]
+    observation.ObservationNumber = observation.ReferencedROINumber = 1
+    observation.RTROIInterpretedType, observation.ROIInterpreter = interpreted, ""
+    source = Dataset()
+    source.StructureSetROISequence, source.ROIContourSequence = [roi], [drawing]
+    source.RTROIObservationsSequence = [observation]
+    curve = CarriedContour("OPEN_NONPLANAR", points_mm.numpy(), ())
+    made = structure_set_dataset(source, [CarriedStructure(structure, (curve,))], volume.meta["series"])
+    made.StructureSetLabel = made.SeriesDescription = "Applicator"
+    del made.StructureSetDescription, made.StructureSetROISequence[0].ROIGenerationDescription
+    write_object(made, path)

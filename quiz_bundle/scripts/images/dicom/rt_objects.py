@@ -1,4 +1,4 @@
-"""Files of radiotherapy, structure sets and doses: opened, and told which of two series they belong to."""
+"""Structure sets, doses and registrations: opened, and told which of two series they belong to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from .pairing import frame_of, text_of, why_another_patient
 from .series import Series
 
 RTSTRUCT, RTDOSE = "1.2.840.10008.5.1.4.1.1.481.3", "1.2.840.10008.5.1.4.1.1.481.2"
-NAMES = {RTSTRUCT: "an RTSTRUCT", RTDOSE: "an RTDOSE"}
+REGISTRATION, DEFORMABLE = "1.2.840.10008.5.1.4.1.1.66.1", "1.2.840.10008.5.1.4.1.1.66.3"
+NAMES = {RTSTRUCT: "an RTSTRUCT", RTDOSE: "an RTDOSE", REGISTRATION: "a Spatial Registration"}
 
 
 def is_structure_set(path: str | Path) -> bool:
@@ -53,6 +54,7 @@ def open_object(path: str | Path, sop_class: str) -> pydicom.Dataset:
         raise damaged(path, path, wanted=kind) from error
     if text_of(dataset, "SOPClassUID") != sop_class:
         found = text_of(dataset, "Modality") or "an object of another kind"
+        found = "a deformable one" if text_of(dataset, "SOPClassUID") == DEFORMABLE else found
         raise InputError(path, f"{kind} file", found, "give the file that was exported")
     return dataset
 

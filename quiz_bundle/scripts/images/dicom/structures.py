@@ -52,9 +52,11 @@ class Structure:
     """One structure (ROI).
 
     Attributes:
-        number, name: of the ROI; the interpreted type "" if the file has none.
+        number, name: of the ROI.
+        interpreted: RTROIInterpretedType, "" if the file has none.
         contours: as they lie in the file.
         unusable: why it can be neither carried nor used as a region; None if it can.
+        colour: red, green and blue in [0, 255], None if the file has none.
     """
 
     number: int
@@ -62,6 +64,7 @@ class Structure:
     interpreted: str
     contours: tuple[Contour, ...]
     unusable: str | None = None
+    colour: tuple[int, int, int] | None = None
 
     def solid(self, scan: MetaTensor) -> Solid:
         """The body that its closed contours bound, RAS mm.
@@ -179,7 +182,9 @@ def _structures(dataset: pydicom.Dataset, scan: MetaTensor) -> Iterator[Structur
         elif any(any(float(v) for v in item.get("ContourOffsetVector") or []) for item in items):
             why = "its contours are given with an offset (ContourOffsetVector), which is not read"
         observed: Mapping = seen.get(number, pydicom.Dataset())
-        yield Structure(number, name, text_of(observed, "RTROIInterpretedType"), contours, why)
+        colour = drawn[number].get("ROIDisplayColor") if number in drawn else None
+        colour = tuple(int(value) for value in colour) if colour is not None and len(colour) == 3 else None
+        yield Structure(number, name, text_of(observed, "RTROIInterpretedType"), contours, why, colour)
 
 
 def _contour(item: pydicom.Dataset) -> Contour:

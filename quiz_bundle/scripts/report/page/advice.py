@@ -7,6 +7,15 @@ import re
 # Told apart by words of the reasons that `assess` gives; the first that fits is taken.
 ADVICE = (
     (
+        r"the m(ap|atrix) seems to be",
+        "Export or save the map the other way as the sentence says, and audit that. As it stands, do not use it.",
+    ),
+    (
+        r"our own map of this pair",
+        "Look at the overlay: does the same vertebra lie on itself? Register the pair (`run inference`) and compare the two "
+        "pages. Where parts of the body moved against each other, the two maps may be of different parts.",
+    ),
+    (
         r"no rigid map fits",
         "Check that both files are CTs of one patient and one part of the body: open them beside each other. If they are, "
         "crop the larger one to where they should meet, or give landmarks in 3D Slicer, and register again.",

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ...registration.result import Answers
+from ..parts import parts_sentences
+from .parts import COLOURS, parts_rows
 from .pictures import Pictures
 from .templating import number, percent, render, triple
 from .viewer import Viewer
@@ -16,7 +18,13 @@ MARKS = ("tre_mean_mm", "tre_before_mm", "offset_mm", "offset_axes_mm", "outside
 Row = tuple[str, ...]
 
 
-def render_page(record: Mapping, pictures: Pictures, answers: Answers | None = None, viewer: Viewer | None = None) -> str:
+def render_page(
+    record: Mapping,
+    pictures: Pictures,
+    answers: Answers | None = None,
+    viewer: Viewer | None = None,
+    template: str = "report.html",
+) -> str:
     """Turn the content of report.json, the pictures and the answered queries into one page (``templates/report.html``).
 
     Args:
@@ -24,12 +32,14 @@ def render_page(record: Mapping, pictures: Pictures, answers: Answers | None = N
         pictures: what ``figures.draw_pictures`` gives.
         answers: the looked-up points, for a table.
         viewer: the pair to scroll through, if NiiVue is installed.
+        template: a page that extends that one.
     """
     low, high = record["expected_tre_90_mm"] or (None, None)
-    marks = record.get("landmarks")
+    marks, found = record.get("landmarks"), record.get("parts") or []
+    moved = parts_sentences(found)
     return render(
-        "report.html",
-        record={"same_patient": None, **record},
+        template,
+        record={"same_patient": None, "carried": None, **record},
         pictures=pictures,
         viewer=viewer,
         fitted=record["fixed_to_moving_ras"] is not None,
@@ -43,8 +53,20 @@ def render_page(record: Mapping, pictures: Pictures, answers: Answers | None = N
         worst=_worst(marks),
         answers=None if answers is None else _answers(answers),
         details=_details(record),
+        carried=_carried(record),
+        moved=moved,
+        part_rows=parts_rows(found) if moved else [],
+        part_colours=COLOURS[: len(found)],
+        where=_where(found),
         most_rows=MOST_ROWS,
     )
+
+
+def _where(parts: Sequence[Mapping]) -> str:
+    """What the expected error is of."""
+    if parts and parts[0]["chosen_by"] == "region":
+        return "on the region"
+    return "on part 1" if len(parts) > 1 else "in the common field"
 
 
 def _data_sets(record: Mapping) -> list[Row]:
@@ -173,3 +195,17 @@ def _details(record: Mapping) -> list[Row]:
     if dicom.get("reason"):
         used.append(("no DICOM registration", dicom["reason"]))
     return [(name, str(value) or "–") for name, value in used]
+
+
+def _carried(record: Mapping) -> list[Row]:
+    """Carried structures: name, type, volume in, out, difference, what else to know; those left out too."""
+    told = (record.get("carried") or {}).get("structures") or {"carried": [], "left_out": []}
+    rows = []
+    for each in told["carried"]:
+        change = each["difference_percent"]
+        rows.append((
+            each["name"], each["type"] or "–", number(each["volume_in_ml"]), number(each["volume_out_ml"]),
+            "–" if change is None else f"{number(change)} %",
+            "leaves the field of view" if each["leaves_field"] else "",
+        ))  # fmt: skip
+    return rows + [(each["name"], "–", "–", "–", "–", f"left out: {each['reason']}") for each in told["left_out"]]

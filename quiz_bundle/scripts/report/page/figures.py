@@ -1,4 +1,4 @@
-"""Pictures for the report page: overlays before and after, a checkerboard, close-ups, the matches by error.
+"""Pictures for the report page: overlays before and after, a checkerboard, close-ups, matches by error, carried structures.
 
 Everything is drawn in RAS mm of the fixed scan, seen as a radiographer expects it: the patient's right, or front, on
 the left of the picture. Colours are told apart with every kind of colour vision: fixed blue, moving orange, and the
@@ -13,10 +13,12 @@ from torch import Tensor
 
 from ...core.geometry import as_affine
 from ...registration.result import Registration
+from .carried import draw_carried
 from .closeups import draw_closeups
 from .cuts import PLANES, Plane, canvas_box, common_box, common_point, cut_points, look, on_cpu, overlapping, start_affine
 from .match_map import draw_matches
-from .pictures import FIXED_LINE, MOVING_LINE, Picture, Pictures, jpeg_of, write_sides
+from .parts import tinted
+from .pictures import FIXED_LINE, MOVING_LINE, Picture, Pictures, photo
 
 FIXED_COLOUR = torch.tensor([0.10, 0.50, 0.95])
 MOVING_COLOUR = 1.0 - FIXED_COLOUR  # the two add up to white
@@ -42,8 +44,14 @@ def draw_pictures(registration: Registration) -> Pictures:
         images += [_checkerboard(fixed, moving, after, plane, common, at) for plane in PLANES]
         if (closeups := draw_closeups(registration, fixed, moving, after)) is not None:
             images.append(closeups)
+    if len(registration.parts) > 1 and len(shown) == 2:
+        for plane in PLANES:
+            colour, step = tinted(registration, fixed, plane, box, at)
+            alt = f"{plane.name.capitalize()} cut of the fixed scan: in colours the parts that moved on their own."
+            images.append(photo(colour, step, plane, "parts", alt))
     if len(registration.matches):
         images.append(draw_matches(registration, fixed))
+    images += draw_carried(registration)
     return Pictures(images, centred)
 
 
@@ -68,7 +76,7 @@ def _overlay(
         "Outlines show the two fields of view." if in_moving.any() else "The moving scan does not reach this cut."
     )
     outlines = ((in_fixed, FIXED_LINE), (in_moving, MOVING_LINE))
-    return _photo(colour, step, plane, section, alt, outlines)
+    return photo(colour, step, plane, section, alt, outlines)
 
 
 def _checkerboard(fixed: MetaTensor, moving: MetaTensor, affine: Tensor, plane: Plane, box: Tensor, at: Tensor) -> Picture:
@@ -85,36 +93,4 @@ def _checkerboard(fixed: MetaTensor, moving: MetaTensor, affine: Tensor, plane: 
         f"{plane.name.capitalize()} checkerboard after registration, squares of {SQUARE_MM:.0f} mm taken in turn from "
         "the fixed scan (bluish) and the moving scan (orange): edges should run on across the squares."
     )
-    return _photo(colour, step, plane, "checkerboard", alt)
-
-
-def _photo(
-    colour: Tensor, step: float, plane: Plane, section: str, alt: str, outlines: tuple[tuple[Tensor, str], ...] = ()
-) -> Picture:
-    """Put outlines, letters for the patient's sides and a scale on an image (rows, columns, 3)."""
-    from matplotlib.figure import Figure
-    from matplotlib.patheffects import withStroke
-
-    rows, columns = colour.shape[:2]
-    figure = Figure(figsize=(columns / 100, rows / 100), dpi=100, facecolor="black")
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    pixels = (colour.clamp(0, 1) * 255).round().byte().numpy()
-    figure.figimage(pixels, origin="upper", zorder=-1)  # pixel by pixel: no resampling, and below what follows
-    for mask, line in outlines:
-        if mask.any() and not mask.all():
-            axes.contour(mask.float().numpy(), levels=[0.5], colors=[line], linewidths=1.6)
-    halo = [withStroke(linewidth=3, foreground="black")]
-    write_sides(axes, plane, color="white", fontsize=17, path_effects=halo)
-    length = 50 / step
-    axes.plot(
-        [14, 14 + length],
-        [rows - 16] * 2,
-        color="white",
-        linewidth=3,
-        path_effects=[withStroke(linewidth=5, foreground="black")],
-    )
-    axes.text(14 + length / 2, rows - 23, "50 mm", color="white", fontsize=13, ha="center", va="bottom", path_effects=halo)
-    axes.set_xlim(-0.5, columns - 0.5)
-    axes.set_ylim(rows - 0.5, -0.5)
-    return Picture(section, plane.name.capitalize(), alt, jpeg_of(figure), columns, rows)
+    return photo(colour, step, plane, "checkerboard", alt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -18,24 +19,30 @@ THUMBNAIL_PIXELS = 150
 FAILED, REFUSED, ACCEPTED = "failed", "not accepted", "accepted"
 
 
-def write_index(output_dir: str | Path, records: Sequence[Mapping], total: int | None = None) -> Path:
+def write_index(
+    output_dir: str | Path, records: Sequence[Mapping], total: int | None = None, by_doubt: bool = False
+) -> Path:
     """Write ``index.html`` beside the cases' folders, whole or not at all; called again as the cohort grows.
 
     Args:
         output_dir: where ``summary.csv`` goes.
         records: one a case with the columns of ``cohort.SUMMARY`` and its ``folder``; names as they may be shown.
         total: how many cases there are to be.
+        by_doubt: each kind by its expected error, the largest first.
 
     Returns:
         The page's path.
     """
     path = Path(output_dir) / NAME
-    write_whole(path, render_index(output_dir, records, total))
+    write_whole(path, render_index(output_dir, records, total, by_doubt))
     return path
 
 
-def render_index(output_dir: str | Path, records: Sequence[Mapping], total: int | None = None) -> str:
-    """The page: failed cases first, then refused ones, then accepted ones; each kind in the order given."""
+def render_index(
+    output_dir: str | Path, records: Sequence[Mapping], total: int | None = None, by_doubt: bool = False
+) -> str:
+    """The page: failed cases first, then refused ones, then accepted ones; each kind in the order given, or by doubt."""
+    records = sorted(records, key=_doubt) if by_doubt else records
     kinds = [_kind(record) for record in records]
     rank = {FAILED: 0, REFUSED: 1, ACCEPTED: 2}
     rows = [
@@ -45,6 +52,12 @@ def render_index(output_dir: str | Path, records: Sequence[Mapping], total: int 
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in (ACCEPTED, REFUSED, FAILED))
     done = f"{len(records)} cases" if total in (None, len(records)) else f"{len(records)} of {total} cases done"
     return render("index.html", rows=rows, counts=counts, done=done)
+
+
+def _doubt(record: Mapping) -> float:
+    """Smaller for a case that is in more doubt; smallest where nothing can be expected at all."""
+    expected = record.get("expected_tre_mm")
+    return -math.inf if expected is None else -float(expected)
 
 
 def _kind(record: Mapping) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from monai.data import MetaTensor
@@ -14,8 +14,9 @@ from ...core.rigid import RigidTransform, fit_rigid
 from ...images.volumes import resample, standard_grid, standardise
 from ...network.quiznet import QuizNet
 from ...registration.matcher import Matcher
+from ...registration.parts import Piece
 from ...registration.queries import ask, no_matches
-from ...registration.register import Options, Stopwatch, conclude, refine
+from ...registration.register import Options, Stopwatch, conclude
 from ...registration.result import Matches
 from ...registration.search import Fit, fit_found, nominate, search, smaller_is_fixed
 from ...registration.trials import Trials
@@ -152,7 +153,7 @@ def _without_network(case: EvaluationCase, options: Options) -> Answer:
     answer, _ = nominate(fit, trials, settings, generator)
     if answer is not None:
         points = ask(ordered[1], options.compare_points, torch.Generator().manual_seed(options.seed))
-        answer = refine(replace(fit, transform=answer, start=answer), ordered, points, None)
+        answer = Piece(answer, points, 1.0, 1.0, whole=True).refined(*ordered)
         answer = answer.inverse() if flip else answer
     note = "" if answer is not None else "no start of the sweep fits"
     return Answer(PeerResult(answer, time.perf_counter() - begin, note), time.process_time() - cpu)

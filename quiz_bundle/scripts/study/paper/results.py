@@ -181,7 +181,8 @@ def _benchmark(folder: Path) -> list[str]:
     if apart := _read(folder / REVERSIBILITY):
         words = ("regime", "pairs", "mm, median", "mm, 95 %", "deg, median", "deg, 95 %", "under 1.7 mm and 1 degree")
         parts += ["### Reversibility", grid(words, [list(row.values()) for row in apart])]
-    return [*parts, f"Machine: {_machines(rows)}; threads: {', '.join(sorted({row['threads'] for row in rows}))}."]
+    threads = sorted({number for row in rows for number in row["threads"].split(", ")})
+    return [*parts, f"Machine: {_machines(rows)}; threads: {', '.join(threads)}."]
 
 
 def _machines(rows: Sequence[Mapping[str, str]]) -> str:

@@ -22,6 +22,7 @@ class Applicator:
         centre: (3,) where the streaks come from.
         streak: strength of the streaks in HU.
         phase: turn of the streaks in radians.
+        tandem: (N, 3), the line along the middle of the tandem, from below the cervix to its tip.
     """
 
     layers: list[Layer]
@@ -29,6 +30,7 @@ class Applicator:
     centre: np.ndarray
     streak: float
     phase: float
+    tandem: np.ndarray
 
     @classmethod
     def draw(cls, rng: np.random.Generator, cervix: Tensor, fundus: Tensor, introitus: Tensor) -> Applicator:
@@ -58,7 +60,7 @@ class Applicator:
                     Cone(p - [0, 0, 4], away + (p - below) * 0.3, 2.4, 2.4),
                 ]
         layers = [packing, *caps, Layer(metal, metal_hu, 0)]
-        return cls(layers, metal, below, float(rng.uniform(60, 220)), float(rng.uniform(0, np.pi)))
+        return cls(layers, metal, below, float(rng.uniform(60, 220)), float(rng.uniform(0, np.pi)), np.asarray(line))
 
     def paint(self, hu: Tensor, xyz: Tensor, edge: float, step: float, streaks: bool) -> None:
         """Paint on HU (I, J, K) at coordinates (3, I, J, K), in place."""

@@ -59,6 +59,12 @@ class PhantomSession:
             xyz = motion.forward(xyz)
         return self.pose(xyz.T)
 
+    def tandem_mm(self) -> Tensor:
+        """The line (N, 3) along the middle of the tandem in mm of this session's world; none without an applicator."""
+        if self.applicator is None:
+            return torch.zeros(0, 3, dtype=torch.float64)
+        return self.pose(torch.from_numpy(self.applicator.tandem))
+
     def applicator_distance(self, points_mm: object) -> Tensor:
         """Distance in mm (N,) of world points to the applicator, negative inside; infinite where there is none."""
         points_mm = as_points(points_mm)

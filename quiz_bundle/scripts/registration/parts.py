@@ -1,0 +1,173 @@
+"""Stage 6 on a body that moved in parts: which they are, and which one matters.
+
+Between two sessions hips bend and necks flex; a rigid map is then the map of one part. What is cut into parts is the body of
+the smaller scan, here called the moving one, whichever of the two it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from monai.data import MetaTensor
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from ..core.geometry import centre_mm, ijk_to_mm
+from ..core.rigid import RigidTransform, polish
+from ..images.volumes import resample, standard_grid
+from .agreement import Patches, patch_correlations, patches_at, values_at
+from .blocks import Blocks, climb_blocks, climb_many, groups, whole_map
+from .refine import bend
+from .trials import NOISE, neighbours, peak_ratio
+
+COARSE_MM = 6.0  # voxels at which parts are looked for
+# A block strays if its own map explains it so many times as well as that of the most, lies so far from it, and is turned
+# so far against it or lies very far off: tissue deforms by some mm and degrees, but does not turn like a joint.
+STRAY_GAIN, STRAY_MM, STRAY_DEG, STRAY_FAR_MM = 1.8, 10.0, 12.0, 25.0
+FEW_BLOCKS = 8  # of fewer, two have to stray
+MOST_AGREE = 0.4  # share of the blocks that one map has to win; where none does, the body has deformed all over
+MOST_PARTS, LEAST_SHARE = 5, 0.05  # of the body: smaller ones are no parts
+PATCHES = 1500  # of the body that are shared out, and of the bend that refines a part
+SMOOTH_MM = 15.0  # standard deviation over which neighbouring patches decide together
+CENTRE_MM, BONE_HU = 60.0, 200.0  # a part matters by its bone so near to the middle of the smaller scan
+BONY, LEAST_BONY = 0.08, 100  # share of bone from which on a patch holds it; such patches that fix a map
+REACH_MM = 7.0  # at which a patch has no say in the map of its part any more
+SAME_PLACE_MM = 12.0  # up to which two maps are of one place
+SLIPS_MM, TURNS_DEG = (-35.0, -20.0, 20.0, 35.0), (-15.0, 15.0)  # where a part is tried again
+TRIAL_POINTS, JUDGES = 1000, 400  # of a part: that climb, and round which the outcome is judged
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of the body before its refinement.
+
+    Attributes:
+        start: fixed to moving, RAS mm.
+        points_mm: (N, 3) its body points, RAS mm in the moving scan, in the order drawn.
+        share: of the body's patches.
+        peak_ratio: see ``Trials.peak_ratio``.
+        whole: whether its map is that of all its tissue; if not, it is that of its bone, what leaves it has no say.
+    """
+
+    start: RigidTransform
+    points_mm: Tensor
+    share: float
+    peak_ratio: float
+    whole: bool
+
+    def refined(self, fixed: MetaTensor, moving: MetaTensor) -> RigidTransform:
+        """Its map by its own intensities; the start where too little of it can be compared."""
+        middles = self.points_mm[:PATCHES] if self.whole else bony(self.points_mm, moving)
+        bent = bend(self.start, fixed, moving, middles)
+        if bent is None or not bent.weights.any():
+            return self.start
+        if self.whole:
+            return bent.rigid()
+        return polish(self.start, bent.fixed_mm, bent.moving_mm, bent.weights, REACH_MM)
+
+
+def find_pieces(whole: Piece, fixed: MetaTensor, moving: MetaTensor, generator: torch.Generator) -> list[Piece]:
+    """Cut the moving body into the parts that moved differently.
+
+    Blocks of the body climb alone. Where nearly all of them end near one map, it has moved as one.
+
+    Args:
+        whole: the body as one part.
+        fixed, moving: standardised volumes (1, I, J, K); the moving one is the smaller.
+        generator: of the draws of points.
+
+    Returns:
+        The parts, the one that matters first: that with the most bone near the middle of the moving scan. One part where
+        the body has moved as one, has deformed all over, or has no bone there.
+    """
+    points_mm = whole.points_mm
+    coarse = [resample(v, *standard_grid(v, COARSE_MM), outside=0.0) for v in (fixed, moving)]
+    blocks = climb_blocks(whole.start, *coarse, points_mm, generator)
+    found = groups(blocks, MOST_PARTS)
+    stray = 0 if not found else count_stray(blocks, found[0].backward, *coarse)
+    if stray < (1 if len(blocks) >= FEW_BLOCKS else 2):
+        return [whole]
+    patches = points_mm[:PATCHES]
+    correlations = patch_correlations(torch.stack([group.backward for group in found]), *coarse, patches)
+    labels = share_out(*correlations, patches)
+    kept = [n for n in range(len(found)) if (labels == n).double().mean() >= LEAST_SHARE]
+    labels = share_out(correlations[0][kept], correlations[1], patches)
+    tree = cKDTree(patches)
+    counts = bone_counts(moving, tree, labels, len(kept))
+    agree = float(found[0].members.double().mean())
+    if agree < MOST_AGREE or not counts.any():  # no part that holds, or none that matters: the body as a whole, bent
+        return [replace(whole, start=RigidTransform(whole_map(blocks)).inverse())]
+    if len(kept) == 1:  # what strays is no part, but it is not to pull at the map
+        return [replace(whole, start=RigidTransform(found[0].backward).inverse(), whole=False)]
+    label_of = labels[torch.from_numpy(tree.query(points_mm)[1])]
+    maps = [RigidTransform(found[n].backward).inverse() for n in kept]
+    pieces = []
+    for n in sorted(range(len(kept)), key=lambda n: -int(counts[n])):
+        mine = points_mm[label_of == n]
+        tried = try_places(neighbours(maps[n], mine, SLIPS_MM, TURNS_DEG) + maps, coarse, mine)
+        ratio = peak_ratio(maps[n], tried, mine[:JUDGES], SAME_PLACE_MM)
+        pieces.append(Piece(maps[n], mine, float((labels == n).double().mean()), ratio, whole=False))
+    return pieces
+
+
+def try_places(
+    starts: Sequence[RigidTransform], pair: Sequence[MetaTensor], points_mm: Tensor
+) -> list[tuple[RigidTransform, float]]:
+    """Maps after a climb on points (N, 3) of the moving scan, and the correlations within small patches that they reach."""
+    there = torch.stack([start.inverse().matrix for start in starts])
+    maps, _ = climb_many(there, *pair, points_mm[:TRIAL_POINTS].expand(len(starts), -1, -1))
+    patches = Patches(*pair, points_mm[:JUDGES])
+    climbed = [RigidTransform(each).inverse() for each in maps]
+    return [(each, patches.correlation(each)) for each in climbed]
+
+
+def count_stray(blocks: Blocks, backward: Tensor, fixed: MetaTensor, moving: MetaTensor) -> int:
+    """Blocks that lie elsewhere than a moving-to-fixed map says, and are better explained there."""
+    _, under = climb_many(backward.expand(len(blocks), 4, 4), fixed, moving, blocks.points_mm, 0)
+    gain = (1 - under + NOISE) / (1 - blocks.scores + NOISE)
+    apart = blocks.apart_mm(backward)
+    traces = (blocks.maps[:, :3, :3] @ backward[:3, :3].T).diagonal(dim1=1, dim2=2).sum(1)
+    turned = traces < 1 + 2 * math.cos(math.radians(STRAY_DEG))
+    return int(((gain > STRAY_GAIN) & (apart > STRAY_MM) & (turned | (apart > STRAY_FAR_MM))).sum())
+
+
+def share_out(correlations: Tensor, counts: Tensor, patches_mm: Tensor) -> Tensor:
+    """Which map each patch agrees with, its neighbours' word counted: (P,) of maps' numbers.
+
+    Args:
+        correlations: (M, P) in each patch under each map.
+        counts: (P,) what each patch counts.
+        patches_mm: (P, 3) middles.
+    """
+    near = torch.exp(-0.5 * (torch.cdist(patches_mm, patches_mm) / SMOOTH_MM).square()).float()
+    return ((correlations * counts) @ near).argmax(0)
+
+
+def bony(points_mm: Tensor, moving: MetaTensor) -> Tensor:
+    """``PATCHES`` of points (N, 3) in a standardised scan whose patches hold bone; of all points where hardly any does."""
+    points_mm = points_mm[: 4 * PATCHES]
+    values = values_at(moving, patches_at(points_mm).reshape(-1, 3)).reshape(len(points_mm), -1)
+    bone = (values > bone_value(moving)).float().mean(1) > BONY
+    return (points_mm[bone] if bone.sum() >= LEAST_BONY else points_mm)[:PATCHES]
+
+
+def bone_value(volume: MetaTensor) -> float:
+    """What ``BONE_HU`` is in a standardised volume."""
+    low, high = (float(value) for value in volume.meta["window"])
+    return (BONE_HU - low) / (high - low)
+
+
+def bone_counts(moving: MetaTensor, tree: cKDTree, labels: Tensor, parts: int) -> Tensor:
+    """Voxels of bone (parts,) within ``CENTRE_MM`` of the middle of a standardised scan, of each part."""
+    bone = ijk_to_mm((moving.as_tensor()[0] > bone_value(moving)).nonzero(), moving.affine)
+    bone = bone[(bone - centre_mm(moving.affine, moving.shape[1:])).norm(dim=-1) <= CENTRE_MM]
+    return torch.bincount(labels[torch.from_numpy(tree.query(bone)[1])], minlength=parts)
+
+
+def nearest_piece(pieces: Sequence[Piece], points_mm: Tensor) -> Tensor:
+    """Which part points (N, 3) of the moving scan belong to, (N,): that of the nearest body point."""
+    owners = torch.repeat_interleave(torch.arange(len(pieces)), torch.tensor([len(piece.points_mm) for piece in pieces]))
+    return owners[torch.from_numpy(cKDTree(torch.cat([piece.points_mm for piece in pieces])).query(points_mm)[1])]

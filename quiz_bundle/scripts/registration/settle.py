@@ -1,0 +1,115 @@
+"""Stages 6 and 7 from the place that the search has found: the parts of the body, the map of one, and what it is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+import torch
+from monai.data import MetaTensor
+
+from ..core.geometry import inside
+from ..core.rigid import RigidTransform
+from .assess import LEAST_INLIERS, Evidence, assess, compare, expected_tre, gather
+from .parts import PATCHES, Piece, find_pieces, nearest_piece
+from .queries import ask, select
+from .region import find_region, in_region, region_points
+from .result import Matches, Part, Verdict
+from .search import Fit, mark_inliers, smaller_is_fixed
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What is handed out.
+
+    Attributes:
+        transform: fixed to moving, RAS mm; None without a fit.
+        matches: with its inliers marked.
+        verdict: on it.
+        parts: the one that it is of first.
+    """
+
+    transform: RigidTransform | None
+    matches: Matches
+    verdict: Verdict
+    parts: list[Part]
+
+
+def settle(
+    found: Fit,
+    body: RigidTransform,
+    scans: Sequence[MetaTensor],
+    pair: Sequence[MetaTensor],
+    fixed_region: MetaTensor | None,
+    *,
+    refined: bool,
+    limit_mm: float,
+    points: int,
+    seed: int,
+    stage: Callable[[str], AbstractContextManager],
+) -> Settled:
+    """Refine and judge.
+
+    What is compared are body points of the smaller scan, as ``search`` does; of a region, its points in the fixed scan.
+
+    Args:
+        found: the fit to the matches, of the region's if there is one.
+        body: where refinement begins, by the whole body: fixed to moving, RAS mm.
+        scans: fixed and moving as loaded, for their fields.
+        pair: the same, standardised.
+        fixed_region: mask on the fixed scan: the part that is asked for.
+        refined: whether intensities refine the map; if not, the fit is handed out.
+        limit_mm: distance to the map within which a match is an inlier.
+        points: body points to compare at.
+        seed: of the draws.
+        stage: a context in which a stage's time is taken, by its name.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    backwards = fixed_region is not None or smaller_is_fixed(*pair)
+    ordered = pair[::-1] if backwards else pair
+
+    def turned(transform: RigidTransform) -> RigidTransform:
+        """A map of the pair as one of the ordered pair, or the other way about."""
+        return transform.inverse() if backwards else transform
+
+    if fixed_region is None:
+        points_mm = ask(ordered[1], points, generator)
+    else:
+        points_mm = region_points(fixed_region, *pair, body, points, generator)
+    pieces = [Piece(turned(body), points_mm, 1.0, found.peak_ratio, whole=True)]
+    transform = found.transform
+    if refined:
+        with stage("parts"):
+            if fixed_region is not None:
+                pieces = [find_region(turned(body), *ordered, points_mm)]
+            else:
+                pieces = find_pieces(pieces[0], *ordered, generator)
+        with stage("refine"):
+            transform = turned(pieces[0].refined(*ordered))
+    maps = [transform, *(turned(piece.start) for piece in pieces[1:])]
+    by_part = refined and (fixed_region is not None or len(pieces) > 1)
+
+    def evidence(number: int) -> Evidence:
+        """For the map of a part, on that part."""
+        own = mark_inliers(found.matches, maps[number], limit_mm)
+        if len(pieces) > 1:
+            own = select(own, nearest_piece(pieces, own.fixed_mm if backwards else own.moving_mm) == number)
+        held = None if refined else own.fixed_mm[own.inlier]
+        agreement = compare(turned(maps[number]), *ordered, pieces[number].points_mm, held)
+        fit = replace(found, matches=own, peak_ratio=pieces[number].peak_ratio)
+        return gather(maps[number], fit, *scans, **agreement)
+
+    with stage("assess"):
+        verdict = assess(evidence(0), least_inliers=0 if by_part else LEAST_INLIERS)
+        expected = [verdict.expected_tre_mm, *(expected_tre(evidence(n))[0] for n in range(1, len(pieces)))]
+    parts = []
+    for mapped, piece, error in zip(maps, pieces, expected, strict=True):
+        places = piece.points_mm[:PATCHES]
+        parts.append(Part(mapped, places if backwards else mapped.inverse()(places), piece.share, error))
+    if fixed_region is not None:
+        compared = ask(pair[0], points, generator)
+        compared = compared[inside(transform(compared), pair[1].affine, pair[1].shape[1:])]
+        share = float(in_region(compared, fixed_region).double().mean()) if len(compared) else 0.0
+        parts = [replace(parts[0], share=share, chosen_by="region")]
+    return Settled(transform, mark_inliers(found.matches, transform, limit_mm), verdict, parts)
