@@ -6,7 +6,6 @@ the smaller scan, here called the moving one, whichever of the two it is.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -24,10 +23,11 @@ from .refine import bend
 from .trials import NOISE, neighbours, peak_ratio
 
 COARSE_MM = 6.0  # voxels at which parts are looked for
-# A block strays from a map that is so far from its own and leaves so many times as much unexplained. Tissue deforms by some
-# mm and degrees, but does not turn like a joint: one block that is turned so far, or very far off, tells a part.
-STRAY_MM, STRAY_GAIN, STRAY_DEG, STRAY_FAR_MM = 10.0, 1.5, 12.0, 25.0
-FEW_BLOCKS = 8  # of fewer, two have to be turned
+# A block strays from a map that lies so far from its own, is turned so far against it, and leaves so many times as much
+# unexplained (turned by less, by a larger factor): tissue deforms by some mm and degrees, but does not turn like a joint.
+STRAY_MM, STRAY_DEG, STRAY_GAIN = 8.0, (12.0, 10.0), (1.5, 5.0)
+STRAY_FAR_MM = 25.0  # so far off, the turn does not matter
+ALONE_GAIN, FEW_BLOCKS = 3.0, 8  # two that stray tell a part; one does by this factor, and of so many blocks
 # What slides (organs along the spine in breathing) does not turn: then so many of the blocks agree on a second map, so far
 # from the first and so much better for them on average.
 SLID_SHARE, SLID_MM, SLID_GAIN = 0.25, 9.0, 2.0
@@ -132,10 +132,13 @@ def moved_in_parts(blocks: Blocks, found: Sequence[Group], fixed: MetaTensor, mo
     _, under = climb_many(backward.expand(len(blocks), 4, 4), fixed, moving, blocks.points_mm, 0)
     gain = (1 - under + NOISE) / (1 - blocks.scores + NOISE)
     apart = blocks.apart_mm(backward)
-    far = apart > STRAY_MM
     traces = (blocks.maps[:, :3, :3] @ backward[:3, :3].T).diagonal(dim1=1, dim2=2).sum(1)
-    turned = (traces < 1 + 2 * math.cos(math.radians(STRAY_DEG))) | (apart > STRAY_FAR_MM)
-    if int((far & turned & (gain > STRAY_GAIN)).sum()) >= (1 if len(blocks) >= FEW_BLOCKS else 2):
+    turn = torch.rad2deg(((traces - 1) / 2).clamp(-1, 1).arccos())
+    turn[apart > STRAY_FAR_MM] = 180.0
+    limits = zip(STRAY_DEG, STRAY_GAIN, strict=True)
+    clear, better = ((turn > degrees) & (gain > least) & (apart > STRAY_MM) for degrees, least in limits)
+    alone = bool((clear & (gain > ALONE_GAIN)).any()) and len(blocks) >= FEW_BLOCKS
+    if alone or int((clear | better).sum()) >= 2:
         return True
     if len(found) < 2 or len(blocks) < FEW_BLOCKS:
         return False
