@@ -35,7 +35,8 @@ WHOLE: dict[str, dict] = {
 REVERSED = "quiz_reversed"  # as shipped, with the two scans swapped and the answer inverted
 NETWORK_OFF = "quiz_network_off"  # as shipped without a network: what its matches add is the difference
 REGION = "quiz_region"  # as shipped, with a mask of the named part's bone as fixed_region: only where parts move
-QUIZ = (*COARSE, *WHOLE, REVERSED, NETWORK_OFF, REGION)
+QUIZ = (*COARSE, *WHOLE, REVERSED, NETWORK_OFF)  # on any pair
+OWN = (*QUIZ, REGION)
 
 
 @dataclass
@@ -82,7 +83,7 @@ class QuizMethods:
         self._stages: dict[str, _Stage] = {}
 
     def run(self, case: EvaluationCase, method: str) -> Answer:
-        """Run one of ``QUIZ`` on a pair."""
+        """Run one of ``OWN`` on a pair."""
         if case is not self._case:
             self._case, self._stages = case, {}
         options = Options.of(seed=case.seed, **WHOLE.get(method, {}))

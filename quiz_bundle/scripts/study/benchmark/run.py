@@ -23,7 +23,7 @@ from ...synthetic.regime_recipes import REGIMES
 from ..peers import PEERS, PeerResult
 from .methods import THEN, Methods, check_methods
 from .plots import draw_plots
-from .quiz import QUIZ, REGION
+from .quiz import OWN, QUIZ, REGION
 from .rows import COLUMNS, KEY, VERDICT, check_same, measure
 from .table import machine, report, summarise
 
@@ -37,7 +37,7 @@ def run_benchmark(
     cases: int = 200,
     peer_cases: int = 40,
     output_dir: str = "eval/benchmark",
-    methods: str | Sequence[str] = (*PEERS, *(name for name in QUIZ if name != REGION)),
+    methods: str | Sequence[str] = (*PEERS, *QUIZ),
     datalist: str | None = None,
     dataset_dir: str | None = None,
     unrelated: str | Sequence[str] | None = None,
@@ -101,7 +101,7 @@ def run_benchmark(
     rows = open_table(table, runner.fresh, COLUMNS)
     done = {tuple(row[column] for column in KEY) for row in rows}
     wanted = [
-        [m for m in methods if (m in QUIZ or pair.number < peer_cases) and (*pair.name, m) not in done] for pair in plan
+        [m for m in methods if (m in OWN or pair.number < peer_cases) and (*pair.name, m) not in done] for pair in plan
     ]
     torch.set_num_threads(threads)
     maker = Maker()
