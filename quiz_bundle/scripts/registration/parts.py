@@ -27,7 +27,7 @@ COARSE_MM = 6.0  # voxels at which parts are looked for
 # unexplained (turned by less, by a larger factor): tissue deforms by some mm and degrees, but does not turn like a joint.
 STRAY_MM, STRAY_DEG, STRAY_GAIN = 8.0, (12.0, 10.0), (1.5, 5.0)
 STRAY_FAR_MM = 25.0  # so far off, the turn does not matter
-ALONE_GAIN, FEW_BLOCKS = 3.0, 8  # two that stray tell a part; one does by this factor, and of so many blocks
+ALONE_GAIN, FEW_BLOCKS = 3.0, 8  # two that stray tell a part; one by this factor does; of so few, two by this factor
 # What slides (organs along the spine in breathing) does not turn: then so many of the blocks agree on a second map, so far
 # from the first and so much better for them on average.
 SLID_SHARE, SLID_MM, SLID_GAIN = 0.25, 9.0, 2.0
@@ -137,10 +137,12 @@ def moved_in_parts(blocks: Blocks, found: Sequence[Group], fixed: MetaTensor, mo
     turn[apart > STRAY_FAR_MM] = 180.0
     limits = zip(STRAY_DEG, STRAY_GAIN, strict=True)
     clear, better = ((turn > degrees) & (gain > least) & (apart > STRAY_MM) for degrees, least in limits)
-    alone = bool((clear & (gain > ALONE_GAIN)).any()) and len(blocks) >= FEW_BLOCKS
-    if alone or int((clear | better).sum()) >= 2:
+    alone = clear & (gain > ALONE_GAIN)
+    if len(blocks) < FEW_BLOCKS:
+        return int(alone.sum()) >= 2
+    if alone.any() or int((clear | better).sum()) >= 2:
         return True
-    if len(found) < 2 or len(blocks) < FEW_BLOCKS:
+    if len(found) < 2:
         return False
     members = found[1].members
     slid = float(apart[members].mean()) > SLID_MM and float(gain[members].mean()) > SLID_GAIN
