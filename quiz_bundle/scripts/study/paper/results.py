@@ -12,7 +12,8 @@ from ...core.errors import InputError
 from .collect import BENCHMARK, CASES, REVERSIBILITY, TRAINING, TRUST
 from .markdown import LEGEND, grid, tables_of
 from .names import ORDER, SETS, spoken
-from .prose import COMMANDS, DATA, DIFFERENCES, HEAD
+from .order import order_of
+from .prose import COMMANDS, DATA, DIFFERENCES, HEAD, ORDER_SAID
 from .published import EXPLAINED, MISPRINTS
 from .summary import summary
 
@@ -53,6 +54,8 @@ def document(folder: Path) -> str:
         mine = [row for row in cases if row["table"] == table]
         parts += [f"### {TITLES[table]}", DATA[table]]
         parts += [*tables_of(table, mine), _measured(mine)] if mine else ["Not measured yet."]
+    if ahead := order_of(cases):
+        parts += ["### The paper's order of methods", ORDER_SAID.strip(), ahead]
     parts += ["### What is missing", missing(cases)]
     parts += ["## Differences from the paper", DIFFERENCES.strip()]
     parts += _networks(_read(folder / TRAINING))
