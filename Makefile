@@ -42,7 +42,7 @@ DEPLOY := $(DEPLOY_VENV)/.quiz_bundle-deploy-$(call checksum,requirements.txt re
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint viewer commissioning train weights bundle clean label test-label deploy-demo test-deploy test-browser test-cuda
+.PHONY: help demo test lint viewer commissioning train weights bundle hub clean label test-label deploy-demo test-deploy test-browser test-cuda
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -76,6 +76,9 @@ weights: $(RUNTIME) ## ship a trained state dict: make weights FROM=runs/.../mod
 
 bundle: $(RUNTIME) ## the bundle as one archive, as MONAI's model zoo hosts it, in dist/ (docs/zoo.md)
 	PYTHONPATH=quiz_bundle $(PY) -m scripts.apps.archive --output dist $(ARGS)
+
+hub: $(RUNTIME) ## the bundle as a folder for Hugging Face's hub, in dist/hub (docs/zoo.md)
+	PYTHONPATH=quiz_bundle $(PY) -m scripts.apps.hub $(ARGS)
 
 label: $(LABEL_APP)/main.py ## MONAI Label with the bundle on 127.0.0.1: make label STUDIES=DIR PORT=8000 (docs/label.md)
 	mkdir -p labelapp/uploads

@@ -34,13 +34,14 @@ class Ended:
         return self.stderr.rstrip("\n").rpartition("\n")[2]
 
 
-def infer(**options: object) -> Ended:
-    """Run the inference config in this process, and end as the interpreter would."""
+def infer(run_id: str = "inference", **options: object) -> Ended:
+    """Run a config, that of inference or of ``run_id``, in this process, and end as the interpreter would."""
     hook, stderr = sys.excepthook, io.StringIO()
     with contextlib.redirect_stderr(stderr):
         try:
-            usual = {"config_file": str(CONFIG), "workflow_type": "infer", "logging_file": False}
-            run("inference", **{**usual, **_given(options)})
+            config = CONFIG.with_name(f"{run_id}.json")
+            usual = {"config_file": str(config), "workflow_type": "infer", "logging_file": False}
+            run(run_id, **{**usual, **_given(options)})
             status = 0
         except SystemExit as end:
             status = end.code

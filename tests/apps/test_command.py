@@ -9,7 +9,7 @@ import torch
 from inference import BUNDLE, CONFIG, ORACLE, infer, write_scan
 from monai.bundle import run
 from oracle import TRUTH, pair, use_oracle
-from scripts.apps.command import as_typed
+from scripts.apps.command import as_typed, over_base
 from scripts.core.errors import input_error
 from scripts.core.options import nearest
 
@@ -148,3 +148,14 @@ def test_the_command_line(tmp_path):
     assert done.returncode == 1
     assert refused(done.stderr.splitlines()[-1], "anonymus", "anonymous")
     assert "Traceback" not in done.stderr
+
+
+def test_a_config_lies_over_its_base():
+    """Ids at the top take the place of the base's, those of the overlay reach into it; what is not said stays."""
+    base = json.loads(CONFIG.read_text())
+    mine = {"base": "inference.json", "seed": 7, "overlay": {"cases#transform_file": "@x", "handlers#0#_target_": "y"}}
+    found = over_base(mine)
+    assert found["seed"] == 7 and found["refine"] == base["refine"] and found["run"] == base["run"]
+    assert found["cases"] == {**base["cases"], "transform_file": "@x"}
+    assert found["handlers"] == [{**base["handlers"][0], "_target_": "y"}]
+    assert over_base({"seed": 7}) == {"seed": 7}

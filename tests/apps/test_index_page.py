@@ -37,6 +37,15 @@ def test_failed_and_refused_cases_come_first(cohort):
     assert "<td>3.1</td><td>–</td><td>50 %</td><td>321</td><td>2.0</td>" in page
 
 
+def test_what_is_most_in_doubt_comes_first(tmp_path):
+    """Within each kind; where nothing can be expected at all the doubt is largest."""
+    kinds = [("a", True, 2.0), ("b", False, 14.0), ("c", True, 6.5), ("d", False, None), ("e", False, 45.0)]
+    records = [{**DONE, "name": n, "accepted": ok, "expected_tre_mm": mm, "message": ""} for n, ok, mm in kinds]
+    for by_doubt, order in ((True, "debca"), (False, "bdeac")):
+        page = write_index(tmp_path, records, by_doubt=by_doubt).read_text()
+        assert "".join(re.findall(r"<tr class=\"[^\"]+\"><td>(\w)</td>", page)) == order
+
+
 def test_links_and_pictures_are_of_the_pages_there_are(cohort):
     folder, records = cohort
     page = write_index(folder, records).read_text()

@@ -154,7 +154,7 @@ def test_bundle_commands_name_configs_run_ids_and_options_that_exist():
         for option in options:
             assert option.startswith("--") and option[2:] in parser.config, option
         seen.add(run_id)
-    assert seen == {"inference", "training", "evaluating", "benchmark", "calibration", "commissioning"} | {
+    assert seen == {"inference", "training", "evaluating", "benchmark", "calibration", "commissioning", "audit"} | {
         *("phantom_cohort", "known_truth", "pelvic_reference", "pelvic_table", "ablation", "tables", "figures"),
         *("collect", "results"),
     }

@@ -63,3 +63,30 @@ def test_registering_loads_neither_phantoms_nor_training_nor_research():
 
 def test_evaluating_loads_no_peers():
     assert "study" not in loaded_by(*targets("train.json"), *targets("evaluate.json"))
+
+
+def defined(path):
+    """The names at the top of a module, whether or not what it needs is installed."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for inner in ast.walk(node) if isinstance(node, (ast.If, ast.Try, ast.With)) else [node]:
+            if isinstance(inner, (ast.FunctionDef, ast.ClassDef)):
+                yield inner.name
+            elif isinstance(inner, (ast.Import, ast.ImportFrom)):
+                yield from (alias.asname or alias.name.split(".")[0] for alias in inner.names)
+            elif isinstance(inner, (ast.Assign, ast.AnnAssign)):
+                targets = inner.targets if isinstance(inner, ast.Assign) else [inner.target]
+                yield from (name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
+
+
+def test_every_name_that_a_module_imports_of_ours_is_there():
+    """Of modules too that need an SDK which is not installed here."""
+    for path in SCRIPTS.rglob("*.py"):
+        package = path.relative_to(SCRIPTS).parent.parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                place = SCRIPTS.joinpath(*package[: len(package) - node.level + 1], *(node.module or "").split("."))
+                alone = node.module and place.with_suffix(".py").exists()
+                module = place.with_suffix(".py") if alone else place / "__init__.py"
+                modules = {found.stem for found in place.glob("*.py")} | {found.name for found in place.glob("*/")}
+                for alias in node.names:
+                    assert alias.name in {*defined(module), *modules}, (str(path.relative_to(SCRIPTS)), alias.name)

@@ -214,7 +214,7 @@ def test_landmarks_survive_the_file(tmp_path):
 def test_configs_hand_on_every_option(name):
     """Each top-level option reaches the function."""
     config = json.loads((tiny.BUNDLE / "configs" / "study" / f"{name}.json").read_text())
-    options = {key for key in config if key not in ("run", name)}
-    call = config["run"][1]
-    assert call.pop("_target_") == f"scripts.study.datasets.{name}"
-    assert call == {key: f"@{key}" for key in options}
+    options = {key for key in config if key not in ("run", name, "bundle_root")}
+    target = f"scripts.study.datasets.{name}"
+    call = next(item for item in config["run"] if isinstance(item, dict) and item["_target_"] == target)
+    assert call.pop("_target_") and call == {key: f"@{key}" for key in options}

@@ -26,7 +26,7 @@ from .trials import NOISE, neighbours, peak_ratio
 COARSE_MM = 6.0  # voxels at which parts are looked for
 # A block strays if its own map explains it so many times as well as that of the most, lies so far from it, and is turned
 # so far against it or lies very far off: tissue deforms by some mm and degrees, but does not turn like a joint.
-STRAY_GAIN, STRAY_MM, STRAY_DEG, STRAY_FAR_MM = 1.8, 10.0, 12.0, 25.0
+STRAY_GAIN, STRAY_MM, STRAY_DEG, STRAY_FAR_MM = 1.5, 10.0, 12.0, 25.0
 FEW_BLOCKS = 8  # of fewer, two have to stray
 MOST_AGREE = 0.4  # share of the blocks that one map has to win; where none does, the body has deformed all over
 MOST_PARTS, LEAST_SHARE = 5, 0.05  # of the body: smaller ones are no parts

@@ -12,8 +12,10 @@ import pydicom
 import pytest
 import tiny
 import torch
+from carried import smooth_dose
 from conftest import AFFINES, make_affine
 from dicom_studies import Patient, Study, change, write_other, write_series
+from rt_objects import Drawn, contours_in, write_dose, write_structures
 from scripts.checks import demo
 from scripts.core.geometry import corners_mm, ras_to_lps
 from scripts.images.dicom.series import load_series
@@ -48,6 +50,11 @@ def studies(pair, tmp_path_factory):
     write_series(folder / "ebrt" / "cbct", pair.moving, ebrt, description="CBCT", frame_uid="1.2.3")
     write_series(folder / "bt" / "ct", pair.moving, bt, description="BT1 pelvis", nested=True)
     (folder / "readme.txt").write_text("not DICOM")
+    scan = load_series(folder / "bt" / "ct")
+    header, images = scan.meta["series"].header, [uid for _, uid in scan.meta["series"].instances]
+    tandem = Drawn(1, "Tandem", [("OPEN_NONPLANAR", pair.tandem.moving_mm.numpy())], "BRACHY_CHNL")
+    write_structures(folder / "bt" / "rs.dcm", bt, header.SeriesInstanceUID, images, [tandem])
+    write_dose(folder / "bt" / "rd.dcm", bt, *smooth_dose(pair.tandem.moving_mm.mean(0).numpy()))
     return folder
 
 
@@ -66,6 +73,8 @@ def test_all_files_are_there(done):
     assert names >= {
         "registration.dcm",
         "report.dcm",
+        "structures.dcm",
+        "dose.dcm",
         "report.html",
         "report.json",
         "fixed_to_moving.tfm",
@@ -74,6 +83,19 @@ def test_all_files_are_there(done):
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert report["accepted"], report["reasons"]
     assert [report["inputs"][role]["name"] for role in ("fixed", "moving")] == ["EBRT planning", "BT1 pelvis"]
+
+
+def test_structures_and_dose_of_the_brachytherapy_study_are_carried(done, pair):
+    out, _ = done
+    told = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    ((_, there, _),) = contours_in(out / "structures.dcm", 1)
+    matrix = np.array(told["fixed_to_moving_ras"])
+    drawn = pair.tandem.moving_mm.numpy()
+    exact = (drawn - matrix[:3, 3]) @ matrix[:3, :3]  # the way back of a rigid map
+    assert np.abs(there - exact).max() < 0.001
+    assert np.linalg.norm(there - pair.tandem.fixed_mm.numpy(), axis=1).mean() < 10
+    assert told["carried"]["dose"]["from"] == "moving" and told["carried"]["structures"]["carried"][0]["name"] == "Tandem"
+    assert pydicom.dcmread(out / "dose.dcm").DoseUnits == "GY"
 
 
 def test_the_registration_is_that_of_the_command_line(done, studies, pair, tmp_path):

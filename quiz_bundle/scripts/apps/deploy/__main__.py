@@ -6,7 +6,7 @@ import sys
 
 from monai.deploy.core import parse_args
 
-from ..cases import input_error
+from ...core.errors import input_error
 from .application import RegistrationApplication
 
 

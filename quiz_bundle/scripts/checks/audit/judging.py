@@ -15,9 +15,9 @@ from ...core.rigid import RigidTransform
 from ...core.threads import free_threads
 from ...images.transform_files import TEXT, GivenMap
 from ...images.volumes import resample, standard_grid
-from ...registration.assess import WORST_MM, assess, compare, gather
+from ...registration.assess import LEAST_INLIERS, WORST_MM, assess, compare, gather
 from ...registration.metrics import landmark_report
-from ...registration.queries import ask
+from ...registration.queries import ask, select
 from ...registration.register import Options
 from ...registration.result import Matches, Registration, Verdict
 from ...registration.search import Fit, mark_inliers, smaller_is_fixed
@@ -75,13 +75,49 @@ def audit(
     given = replace(
         own,
         fixed_to_moving=transform,
-        matches=judge.marked(transform),
+        matches=judge.marked(found.matches, transform),
         verdict=verdict,
         landmarks=None if marks is None else landmark_report(transform, marks, own.fixed, own.moving),
         answers=answers,
         carried=None,
+        parts=[],
     )
     return Audit(given, own, source, judge.distance_mm(transform))
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """The part of the body that a map is judged on: all of it, or the part whose own map is nearest.
+
+    Attributes:
+        points_mm: (N, 3) body points of the smaller scan, RAS mm.
+        common_mm: (M, 3) those that both scans show, in the fixed one; none without a map of ours.
+        own: our map of it, fixed to moving; None without one.
+        own_verdict: on that.
+        matches: those of it, no inliers marked.
+        trials: what the coarse pair says of places of it.
+        part: whether it is not the whole body.
+    """
+
+    points_mm: Tensor
+    common_mm: Tensor
+    own: RigidTransform | None
+    own_verdict: Verdict
+    matches: Matches
+    trials: Trials
+    part: bool
+
+    def distance_mm(self, transform: RigidTransform) -> tuple[float, float] | None:
+        """Mean and largest distance of a map from ours over what both scans show."""
+        return None if self.own is None else between(transform, self.own, self.common_mm)
+
+
+def between(one: RigidTransform, other: RigidTransform, points_mm: Tensor) -> tuple[float, float] | None:
+    """Mean and largest distance in mm between where two maps put points (N, 3); None without points."""
+    if len(points_mm) == 0:
+        return None
+    apart = (one(points_mm) - other(points_mm)).norm(dim=-1)
+    return float(apart.mean()), float(apart.max())
 
 
 class _Judge:
@@ -92,33 +128,52 @@ class _Judge:
     """
 
     def __init__(self, pair: Sequence[MetaTensor], found: Fit, own: Registration, options: Options) -> None:
-        self.pair, self.found, self.own, self.options = pair, found, own, options
+        self.found, self.own, self.options = found, own, options
         self.flip = smaller_is_fixed(*pair)  # what is compared are points of the smaller scan, as ``search`` does
-        generator = torch.Generator().manual_seed(options.seed)
-        self.points_mm = ask(pair[0 if self.flip else 1], options.compare_points, generator)
-        self.common_mm = self._common_mm()
-        self.trials = self._trials(generator)
+        self.ordered = pair[::-1] if self.flip else pair
+        spacing = options.search.coarse_spacing
+        self.coarse = [resample(v, *standard_grid(v, spacing), outside=0.0) for v in self.ordered]
+        self.body = self._body()
+        parts = own.parts
+        by_part = len(parts) > 1 or (len(parts) == 1 and parts[0].chosen_by == "region")
+        self.grounds = [self._part(number) for number in range(len(parts))] if by_part else [self.body]
 
-    def _common_mm(self) -> Tensor:
-        """Body points (N, 3) of the fixed scan that our own map puts inside the other scan, RAS mm."""
-        if self.own.fixed_to_moving is None:
-            return self.points_mm[:0]
-        fixed, moving = self.pair
-        if self.flip:
-            there = self.own.fixed_to_moving(self.points_mm)
-            return self.points_mm[inside(there, moving.affine, moving.shape[1:])]
-        there = self.own.fixed_to_moving.inverse()(self.points_mm)
-        return there[inside(there, fixed.affine, fixed.shape[1:])]
+    def _body(self) -> _Ground:
+        """All of the body."""
+        own, generator = self.own.fixed_to_moving, torch.Generator().manual_seed(self.options.seed)
+        points_mm = ask(self.ordered[1], self.options.compare_points, generator)
+        common = points_mm[:0]
+        if own is not None:
+            there = own.inverse()(points_mm) if not self.flip else own(points_mm)
+            larger = self.ordered[0]
+            seen = inside(there, larger.affine, larger.shape[1:])
+            common = (points_mm if self.flip else there)[seen]
+        trials = self._trials(ask(self.coarse[1], self.options.search.trial_points, generator), own)
+        return _Ground(points_mm, common, own, self.own.verdict, self.found.matches, trials, part=False)
 
-    def _trials(self, generator: torch.Generator) -> Trials:
+    def _part(self, number: int) -> _Ground:
+        """A part of it, as our registration has found it."""
+        parts, verdict = self.own.parts, self.own.verdict
+        part = parts[number]
+        if number > 0:  # only the first part's verdict is told in full; another one's error is as sure as that
+            scale = part.expected_tre_mm / verdict.expected_tre_mm
+            low, high = verdict.expected_tre_90_mm
+            accepted = verdict.accepted and part.expected_tre_mm <= WORST_MM
+            band = (low * scale, high * scale)
+            verdict = replace(verdict, accepted=accepted, expected_tre_mm=part.expected_tre_mm, expected_tre_90_mm=band)
+        owners = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([len(one.places_mm) for one in parts]))
+        nearest = torch.cdist(self.found.matches.fixed_mm, torch.cat([one.places_mm for one in parts])).argmin(1)
+        matches = select(self.found.matches, owners[nearest] == number)
+        points_mm = part.places_mm if self.flip else part.fixed_to_moving(part.places_mm)
+        trials = self._trials(points_mm, part.fixed_to_moving)
+        return _Ground(points_mm, part.places_mm, part.fixed_to_moving, verdict, matches, trials, part=True)
+
+    def _trials(self, points_mm: Tensor, own: RigidTransform | None) -> Trials:
         """Our own place and its neighbours, tried on the coarse pair as ``search`` does."""
         settings = self.options.search
-        ordered = self.pair[::-1] if self.flip else self.pair
-        coarse = [resample(v, *standard_grid(v, settings.coarse_spacing), outside=0.0) for v in ordered]
-        points = ask(coarse[1], settings.trial_points, generator)
-        trials = Trials(coarse, points, settings.trial_steps, settings.trial_patches, settings.same_place)
-        if self.own.fixed_to_moving is not None:
-            self._try(trials, self.own.fixed_to_moving)
+        trials = Trials(self.coarse, points_mm, settings.trial_steps, settings.trial_patches, settings.same_place)
+        if own is not None:
+            self._try(trials, own)
         return trials
 
     def _try(self, trials: Trials, transform: RigidTransform) -> None:
@@ -131,44 +186,47 @@ class _Judge:
     def _turned(self, transform: RigidTransform) -> RigidTransform:
         return transform.inverse() if self.flip else transform
 
+    def ground(self, transform: RigidTransform) -> _Ground:
+        """What a map is judged on: of several parts the one where it is nearest to ours."""
+        return min(self.grounds, key=lambda ground: (ground.distance_mm(transform) or (math.inf,))[0])
+
     def distance_mm(self, transform: RigidTransform) -> tuple[float, float] | None:
         """Mean and largest distance from our own map over the body in both scans."""
-        if len(self.common_mm) == 0:
-            return None
-        apart = (transform(self.common_mm) - self.own.fixed_to_moving(self.common_mm)).norm(dim=-1)
-        return float(apart.mean()), float(apart.max())
+        return self.body.distance_mm(transform)
 
-    def marked(self, transform: RigidTransform) -> Matches:
-        """The matches, those that agree with a map marked."""
-        return mark_inliers(self.found.matches, transform, self.options.search.threshold * self.found.spacing)
+    def marked(self, matches: Matches, transform: RigidTransform) -> Matches:
+        """Matches, those that agree with a map marked."""
+        return mark_inliers(matches, transform, self.options.search.threshold * self.found.spacing)
 
-    def peak_ratio(self, transform: RigidTransform) -> float:
+    def peak_ratio(self, transform: RigidTransform, ground: _Ground) -> float:
         """What the best other place leaves unexplained, ours among them, over what a map's place does."""
-        self._try(self.trials, transform)
-        ratio = self.trials.peak_ratio(self._turned(transform))
-        apart = self.distance_mm(transform)
-        if apart is not None and apart[0] <= self.options.search.same_place:  # the search has tried more places than these
-            ratio = min(ratio, self.found.peak_ratio)
+        self._try(ground.trials, transform)
+        ratio, apart = ground.trials.peak_ratio(self._turned(transform)), ground.distance_mm(transform)
+        if not ground.part and apart is not None and apart[0] <= self.options.search.same_place:
+            ratio = min(ratio, self.found.peak_ratio)  # the search has tried more places than these
         return ratio
 
     def verdict(self, transform: RigidTransform) -> Verdict:
         """On a map from fixed to moving, as on one of ours."""
-        found = replace(self.found, matches=self.marked(transform), peak_ratio=self.peak_ratio(transform))
-        agreement = compare(transform, found, self.pair, self.points_mm, by_body=True)
-        verdict = assess(gather(transform, found, self.own.fixed, self.own.moving, **agreement))
+        ground = self.ground(transform)
+        matches, ratio = self.marked(ground.matches, transform), self.peak_ratio(transform, ground)
+        found = replace(self.found, matches=matches, peak_ratio=ratio)
+        agreement = compare(self._turned(transform), *self.ordered, ground.points_mm)
+        evidence = gather(transform, found, self.own.fixed, self.own.moving, **agreement)
+        verdict = assess(evidence, least_inliers=0 if ground.part else LEAST_INLIERS)
         told = [note for note in self.own.notes.values() if note in self.own.verdict.reasons]  # values that are no HU
         if told:
             verdict = replace(verdict, accepted=False, reasons=[*told, *verdict.reasons])
-        return beside_own(verdict, self.own.verdict, self.distance_mm(transform))
+        return beside_own(verdict, ground.own_verdict, ground.distance_mm(transform))
 
     def mistake(self, transform: RigidTransform, kind: str) -> str | None:
         """The usual mistake that makes this refused map of a right one, in a sentence; None if there is none.
 
         It is made if the map without it is accepted, or lies by our own where ours is doubtful itself.
         """
-        here = self.distance_mm(transform)
+        here = self.ground(transform).distance_mm(transform)
         for words, other in mistaken_for(transform, kind):
-            there = self.distance_mm(other)
+            there = self.ground(other).distance_mm(other)
             near = here is not None and there is not None and there[0] <= min(WORST_MM, MISTAKEN * here[0])
             if not near and self.own.verdict.accepted:
                 continue

@@ -82,9 +82,9 @@ def _network(rows: Rows) -> list[str]:
         return []
     head = ("regime", "QUIZ", "ratio", "CPU s", "QUIZ, network off", "ratio", "CPU s", "Greedy", "ratio", "CPU s")
     words = (
-        "**What does the network add?** The same search with its network taken away, so that a sweep of starts proposes "
-        "the places and intensities alone choose, and Greedy's search from 4,000 poses. Within 10 mm: of all that QUIZ ran "
-        "on, of the first of these for the others."
+        "**What does the network add?** The same search with its network taken away, so that a sweep of starts proposes the "
+        "places and intensities alone choose, and Greedy's search from 4,000 poses. Pairs within 10 mm: of all that QUIZ "
+        "ran on, of the first of these for the others."
     )
     return [words, grid(head, lines)]
 
