@@ -143,8 +143,8 @@ def _ablation(rows: Rows) -> list[str]:
         return []
     return [
         f"**Training as in the paper** at 48^3, both stages, on the phantom cohort alone: {paper} mm with the "
-        f"paper's head, losses and mean displacement, {pointer} mm with the pointer head and a robust rigid fit "
-        "([more](training.md#from-the-paper))."
+        f"paper's head, losses and mean displacement, {pointer} mm with the pointer head and a robust "
+        "rigid fit ([more](training.md#from-the-paper))."
     ]
 
 
