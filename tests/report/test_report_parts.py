@@ -69,7 +69,7 @@ def test_the_page_shows_parts_only_where_there_are_several():
     pictures = draw_pictures(registration)
     assert [picture.section for picture in pictures.images].count("parts") == 3
     page = render_page(report_record(registration), pictures)
-    assert page.count("towards the feet (25 %), turned by 20°") == 1
+    assert page.count("towards the feet (25 %), turned by 20°") == 2  # in the verdict and in its section
     assert re.search(r"<td>part 2</td><td>25 %</td><td>20\.0°</td><td>15\.6\xa0mm</td><td>4\.0\xa0mm</td>", page)
     assert "Expected error on part 1: 2.5" in page
     registration.parts = registration.parts[:1]

@@ -5,7 +5,9 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import pytest
 import torch
+from scripts.core.errors import InputError
 from scripts.core.geometry import centre_mm, grid_affine, ijk_to_mm, lattice_ijk
 from scripts.core.rigid import RigidTransform, angle_deg
 from scripts.images.volumes import make_volume
@@ -51,3 +53,20 @@ def test_verdicts_and_programs_of_peers_are_counted(tmp_path, monkeypatch):
     assert row["accepted"] == "0" and row["expected_tre_mm"] == "" and float(row["cpu_seconds"]) >= 0.3
     text = (tmp_path / "summary.md").read_text()
     assert "## Trust: Regix" in text and "| R1 | 0.000 (0.000-0.793; 0 of 1) | 1.000 (0.207-1.000; 1 of 1) |" in text
+
+
+def test_a_region_is_given_where_parts_move_only(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="quiz_region with regimes of parts"):
+        run_benchmark(phantoms=1, regimes=["A1", "R1"], methods="quiz_region", output_dir=str(tmp_path))
+    case = SimpleNamespace(seed=0, fixed="fixed", moving="moving")
+    given = {}
+    monkeypatch.setattr(quiz, "part_region", lambda one: ("mask of", one))
+    monkeypatch.setattr(quiz.QuizMethods, "_search", lambda *_: ("pair", "fit"))
+    verdict = SimpleNamespace(accepted=True, expected_tre_mm=1.0, expected_tre_90_mm=(0.5, 2.0), reasons=[])
+    done = SimpleNamespace(fixed_to_moving=None, verdict=verdict)
+    monkeypatch.setattr(quiz, "conclude", lambda inputs, *_: given.update(inputs) or done)
+    methods = quiz.QuizMethods(None)
+    methods.run(case, "quiz")
+    assert sorted(given) == ["fixed", "moving"]
+    methods.run(case, "quiz_region")
+    assert given["fixed_region"] == ("mask of", case)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from tiny import datalist, run
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = ROOT / "quiz_bundle" / "configs" / "study"
-OVERLAYS = ("paper_cohort", "paper_mixed", "cost", "speed")  # laid over a config that finds the scripts
+OVERLAYS = ("answers", "paper_cohort", "paper_mixed", "cost", "speed")  # laid over a config that finds the scripts
 SHIFT = (10.0, -5.0, 15.0)  # the truth of the tiny pair
 FIND = "$monai.bundle.workflows.sys.path.insert(0, @bundle_root)"
 
@@ -40,6 +41,10 @@ def test_the_rows_of_the_tables_are_theirs():
     counts = {table: sum(row["table"] == table for row in rows) for table in ("phantom", "known_truth", "cbct")}
     assert counts == {"phantom": 49, "known_truth": 20, "cbct": 20}
     assert {row["weights"] for row in rows} == {file_sha256(WEIGHTS)[:12]}
+    said = (ROOT / "quiz_bundle" / "docs" / "training.md").read_text(encoding="utf-8")
+    for table in counts:
+        errors = [float(row["tre_mean_mm"]) for row in rows if row["table"] == table]
+        assert f"| {statistics.fmean(errors):.1f} ({statistics.stdev(errors):.1f}) |" in said
 
 
 def test_the_documents_command_registers_as_the_tables_do(tmp_path):

@@ -152,3 +152,15 @@ def test_structures_beside_a_ct_tell_the_femora(tmp_path, phantom):
     assert "hips" not in joints_beside(tmp_path / "ct.nii.gz", session.volume).skeletons  # nobody says what 1 is
     (tmp_path / "ct_structures.txt").write_text("0 background\n1 femur_left\n1 femur_right\n", encoding="utf-8")
     assert "hips" in joints_beside(tmp_path / "ct.nii.gz", session.volume).skeletons
+
+
+def test_shoulders_move_and_the_head_stays():
+    shoulders = find_joints(bust()).skeletons["shoulders"]
+    bend = shoulders.draw(np.random.RandomState(0), least=0.9)
+    assert bend.names == ("chest", "left shoulder", "right shoulder")
+    marks = torch.tensor([[0.0, 0.0, 200.0], [0.0, 0.0, -100.0], [-150.0, 0.0, -30.0], [150.0, 0.0, -30.0]]).double()
+    assert bend.core_of(marks).tolist() == [0, 0, 1, 2]
+    assert (bend.forward(marks) - marks)[:2].abs().max() < 1e-9
+    assert (bend.forward(marks) - marks)[2:].norm(dim=1).max() > 5
+    cloud = torch.as_tensor(np.random.RandomState(1).uniform(-1, 1, (800, 3)) * [160, 90, 100] - [0, 0, 60])
+    assert (bend.forward(bend.inverse(cloud)) - cloud).norm(dim=1).max() < 1e-8

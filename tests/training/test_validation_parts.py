@@ -4,6 +4,7 @@ import torch
 from scripts.network.heads import Found
 from scripts.registration.metrics import PointDistance
 from scripts.training.validation import single_answers, wrongly_unanimous
+from tiny import RECIPE, volumes, workflow
 
 
 def output(errors_mm: list[float], parts: list[int], shift_mm: float = 0.0) -> dict:
@@ -48,3 +49,29 @@ def test_no_answers_count_for_nothing():
     empty = output([0.0] * 20, [0] * 20)
     empty["label"][..., 3] = 0
     assert torch.tensor(mean(single_answers(empty))).isnan()
+
+
+def test_a_training_on_bodies_that_bend(tmp_path):
+    """configs/parts.json: pairs bend in training and validation, and the answers themselves are measured."""
+    bent = {**RECIPE, "bend": 1.0}
+    made = workflow(
+        "training",
+        "parts",
+        volumes=volumes(tmp_path / "ct"),
+        output_dir=str(tmp_path / "out"),
+        coarse_recipe=bent,
+        fine_recipe=bent,
+        straight_recipe=RECIPE,
+        bent_recipe=bent,
+        pretrained=None,
+    )
+    assert made.parser["bend_chance"] == 0.6
+    batch = next(iter(made.parser.get_parsed_content("train#dataloader")))
+    assert batch["label"].shape[-1] == 14
+    assert set(batch["label"][..., 13].unique().tolist()) <= {-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0}
+    made.run()
+    figures = made.parser.get_parsed_content("validate#evaluator").state.metrics
+    assert next(iter(figures)) == "validation_part_answers_mm"
+    assert {"validation_worst_part_answers_mm", "validation_wrongly_unanimous", "validation_tre_mm"} < set(figures)
+    assert 0 <= figures["validation_wrongly_unanimous"] <= 1
+    assert 0 < figures["validation_part_answers_mm"] <= figures["validation_worst_part_answers_mm"] + 1e-9

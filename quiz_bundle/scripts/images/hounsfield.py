@@ -8,7 +8,7 @@ from torch import Tensor
 
 LOOKED_AT = 500_000  # voxels, about
 OUTLIERS = 0.001  # share of the voxels that may be anything
-# What tells the numbers that a scanner stores from the HU they stand for. Measured on the 115 scans of the pool and of the
+# What tells the numbers that a scanner stores from the HU they stand for. Measured on some 70 scans of the pool and of the
 # calibration: of HU at most 1.1 % lie in the band, and at most 44 % of what is above bone's least; of HU + 1024 at least
 # 1.9 % and 54 %.
 BONE_HU, TISSUE_STORED = 300.0, (824.0, 1224.0)  # soft tissue with 1000 or 1024 added

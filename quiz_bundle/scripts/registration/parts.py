@@ -6,7 +6,6 @@ the smaller scan, here called the moving one, whichever of the two it is.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,15 +18,19 @@ from ..core.geometry import centre_mm, ijk_to_mm
 from ..core.rigid import RigidTransform, polish
 from ..images.volumes import resample, standard_grid
 from .agreement import Patches, patch_correlations, patches_at, values_at
-from .blocks import Blocks, climb_blocks, climb_many, groups, whole_map
+from .blocks import Blocks, Group, climb_blocks, climb_many, groups, whole_map
 from .refine import bend
 from .trials import NOISE, neighbours, peak_ratio
 
 COARSE_MM = 6.0  # voxels at which parts are looked for
-# A block strays if its own map explains it so many times as well as that of the most, lies so far from it, and is turned
-# so far against it or lies very far off: tissue deforms by some mm and degrees, but does not turn like a joint.
-STRAY_GAIN, STRAY_MM, STRAY_DEG, STRAY_FAR_MM = 1.5, 10.0, 12.0, 25.0
-FEW_BLOCKS = 8  # of fewer, two have to stray
+# A block strays from a map that lies so far from its own, is turned so far against it, and leaves so many times as much
+# unexplained (turned by less, by a larger factor): tissue deforms by some mm and degrees, but does not turn like a joint.
+STRAY_MM, STRAY_DEG, STRAY_GAIN = 8.0, (12.0, 10.0), (1.5, 5.0)
+STRAY_FAR_MM = 25.0  # so far off, the turn does not matter
+ALONE_GAIN, FEW_BLOCKS = 3.0, 8  # two that stray tell a part; one by this factor does; of so few, two by this factor
+# What slides (organs along the spine in breathing) does not turn: then so many of the blocks agree on a second map, so far
+# from the first and so much better for them on average.
+SLID_SHARE, SLID_MM, SLID_GAIN = 0.25, 9.0, 2.0
 MOST_AGREE = 0.4  # share of the blocks that one map has to win; where none does, the body has deformed all over
 MOST_PARTS, LEAST_SHARE = 5, 0.05  # of the body: smaller ones are no parts
 PATCHES = 1500  # of the body that are shared out, and of the bend that refines a part
@@ -87,8 +90,7 @@ def find_pieces(whole: Piece, fixed: MetaTensor, moving: MetaTensor, generator: 
     coarse = [resample(v, *standard_grid(v, COARSE_MM), outside=0.0) for v in (fixed, moving)]
     blocks = climb_blocks(whole.start, *coarse, points_mm, generator)
     found = groups(blocks, MOST_PARTS)
-    stray = 0 if not found else count_stray(blocks, found[0].backward, *coarse)
-    if stray < (1 if len(blocks) >= FEW_BLOCKS else 2):
+    if not found or not moved_in_parts(blocks, found, *coarse):
         return [whole]
     patches = points_mm[:PATCHES]
     correlations = patch_correlations(torch.stack([group.backward for group in found]), *coarse, patches)
@@ -124,14 +126,27 @@ def try_places(
     return [(each, patches.correlation(each)) for each in climbed]
 
 
-def count_stray(blocks: Blocks, backward: Tensor, fixed: MetaTensor, moving: MetaTensor) -> int:
-    """Blocks that lie elsewhere than a moving-to-fixed map says, and are better explained there."""
+def moved_in_parts(blocks: Blocks, found: Sequence[Group], fixed: MetaTensor, moving: MetaTensor) -> bool:
+    """Whether blocks have turned or slid away from the map of the first of the groups that agree."""
+    backward = found[0].backward
     _, under = climb_many(backward.expand(len(blocks), 4, 4), fixed, moving, blocks.points_mm, 0)
     gain = (1 - under + NOISE) / (1 - blocks.scores + NOISE)
     apart = blocks.apart_mm(backward)
     traces = (blocks.maps[:, :3, :3] @ backward[:3, :3].T).diagonal(dim1=1, dim2=2).sum(1)
-    turned = traces < 1 + 2 * math.cos(math.radians(STRAY_DEG))
-    return int(((gain > STRAY_GAIN) & (apart > STRAY_MM) & (turned | (apart > STRAY_FAR_MM))).sum())
+    turn = torch.rad2deg(((traces - 1) / 2).clamp(-1, 1).arccos())
+    turn[apart > STRAY_FAR_MM] = 180.0
+    limits = zip(STRAY_DEG, STRAY_GAIN, strict=True)
+    clear, better = ((turn > degrees) & (gain > least) & (apart > STRAY_MM) for degrees, least in limits)
+    alone = clear & (gain > ALONE_GAIN)
+    if len(blocks) < FEW_BLOCKS:
+        return int(alone.sum()) >= 2
+    if alone.any() or int((clear | better).sum()) >= 2:
+        return True
+    if len(found) < 2:
+        return False
+    members = found[1].members
+    slid = float(apart[members].mean()) > SLID_MM and float(gain[members].mean()) > SLID_GAIN
+    return slid and float(members.double().mean()) >= SLID_SHARE
 
 
 def share_out(correlations: Tensor, counts: Tensor, patches_mm: Tensor) -> Tensor:

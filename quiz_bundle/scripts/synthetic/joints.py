@@ -15,14 +15,16 @@ from torch import Tensor
 
 from ..core.geometry import ijk_to_mm
 from ..images.volumes import load_volume
-from .cores import Fields
+from .cores import Block, Blocks, Fields
 from .hips import femora_by_rule, hips
 from .phantom.patient import PhantomSession
 from .profile import RULE_MM, Profile, crest, spine_line
-from .skeleton import Limb, Range, Skeleton, column
+from .skeleton import Limb, Range, Skeleton, axes_along, column
 
 TILT_DEG = 22.0  # of the planes across the neck: lower in front, so that the chin goes with the skull
 NECK = ((-25.0, 25.0), (-12.0, 12.0), (-18.0, 18.0))
+SHOULDER = ((-12.0, 12.0), (-12.0, 12.0), (-12.0, 12.0))
+SHRUG = ((-5.0, 5.0), (-5.0, 5.0), (-15.0, 15.0))
 BREATH = ((-3.0, 3.0), (-4.0, 4.0), (-20.0, 20.0))
 SLIDES_MM = 24.0  # from the next bone: soft tissue that slides along it as one
 L5_BELOW_CREST_MM, LUMBAR_MM, WINGS = 48.0, 135.0, 0.6
@@ -34,7 +36,7 @@ class Joints:
     """What can bend in a patient.
 
     Attributes:
-        skeletons: by name: "hips", "neck", "organs".
+        skeletons: by name: "hips", "neck", "shoulders", "organs".
         spine_mm: (N, 3) points within the spine, upwards; None where it was not found.
         crest_mm: height of the iliac crests; None where they were not found.
         soft_mm: (N, 4) places in soft tissue with room about them, and how far the next bone is, mm.
@@ -69,6 +71,7 @@ def find_joints(volume: MetaTensor, femora: MetaTensor | None = None, sides: tup
     """Neck, spine and organs of a CT (1, I, J, K) in HU by rule; the hips if a map of the femora is given (``hips``)."""
     profile = Profile(volume)
     found = {"neck": neck(profile), "hips": None if femora is None else hips(volume, femora, sides)}
+    found["shoulders"] = shoulders(found["neck"])
     found["organs"], soft = organs(profile)
     skeletons = {name: one for name, one in found.items() if one is not None}
     return Joints(skeletons, spine_line(profile), crest(profile), soft)
@@ -138,6 +141,20 @@ def neck_at(profile: Profile, z_mm: float) -> Skeleton | None:
     blocks = [{"high": 0.0, "across": 0.25}, disc, disc, disc, {"low": 0.0}]
     names = ["chest", "neck 3", "neck 2", "neck 1", "skull"]
     return column(names, centres, normal.expand(5, 3), NECK, blocks)
+
+
+def shoulders(neck_: Skeleton | None) -> Skeleton | None:
+    """Chest, with the neck on it, and the shoulders with their arms, below a neck that was found."""
+    if neck_ is None:
+        return None
+    base = neck_.limbs[1].centre_mm - torch.tensor([0.0, 0.0, 45.0])
+    limbs, cores = [Limb("chest")], [Block(base, torch.eye(3, dtype=torch.float64), radius=80.0)]
+    for name, side in (("left shoulder", -1.0), ("right shoulder", 1.0)):
+        out = torch.tensor([side, 0.0, 0.0], dtype=torch.float64)
+        middle = base + 120.0 * out
+        cores.append(Block(middle, axes_along(out), low=0.0, high=200.0, radius=90.0))
+        limbs.append(Limb(name, 0, base + 60.0 * out, SHOULDER, SHRUG))
+    return Skeleton(tuple(limbs), Blocks(cores))
 
 
 def spine(

@@ -39,7 +39,7 @@ from .skeleton import random_hinge
 
 AIR = appearance.AIR
 LABEL_MM = 1e-4  # to which points that a network learns from are true
-BENDS = {"hips": 3.0, "neck": 3.0, "spine": 2.0, "organs": 0.5, "hinge": 1.0}
+BENDS = {"hips": 3.0, "neck": 3.0, "spine": 2.0, "shoulders": 0.5, "organs": 0.5, "hinge": 1.0}
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ class PairRecipe:
         noise: range of the noise in HU.
         points: number of true correspondences drawn.
         bend: chance that the patient bends; 0 draws what was drawn before there were joints.
-        bends: how often each kind of bend is drawn ("hips", "neck", "spine", "organs", "hinge"), of those that the patient
-            has.
+        bends: how often each kind of bend is drawn ("hips", "neck", "spine", "shoulders", "organs", "hinge"), of those
+            that the patient has.
     """
 
     spacing: float = 6.0
@@ -319,7 +319,8 @@ def correspondences(pair: SyntheticPair, count: int, random: np.random.RandomSta
     if len(pair.body_mm) == 0:
         return from_fixed, pair.motion.inverse(from_fixed, LABEL_MM)
     from_moving = pair.body_mm[torch.as_tensor(random.randint(len(pair.body_mm), size=count // 2))]
-    return (
-        torch.cat([pair.motion(from_moving), from_fixed]),
-        torch.cat([from_moving, pair.motion.inverse(from_fixed, LABEL_MM)]),
-    )
+    try:
+        there = pair.motion.inverse(from_fixed, LABEL_MM)
+    except ValueError:  # a bend too sharp to be undone everywhere: what the moving scan shows is true all the same
+        return pair.motion(from_moving), from_moving
+    return torch.cat([pair.motion(from_moving), from_fixed]), torch.cat([from_moving, there])

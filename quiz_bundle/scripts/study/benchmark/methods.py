@@ -16,18 +16,18 @@ from ...synthetic.regimes import EvaluationCase
 from ..baselines import DEFORMABLE, Deform, deformable, trained_weights
 from ..baselines.methods import SYN, TUNED
 from ..peers import PEERS, PeerResult, load_packages
-from .quiz import NETWORK_OFF, QUIZ, Answer, QuizMethods
+from .quiz import NETWORK_OFF, OWN, Answer, QuizMethods
 from .quiz_paper import SHAPE, QuizPaper
 
 QUIZ_PAPER = "quiz_paper"  # regression head and mean displacement, trained as the paper says
 THEN = "+"
-TRAINED = {*QUIZ, QUIZ_PAPER, *DEFORMABLE}.difference(SYN, [NETWORK_OFF])
+TRAINED = {*OWN, QUIZ_PAPER, *DEFORMABLE}.difference(SYN, [NETWORK_OFF])
 START = "centres"  # of a deformable method that stands alone: world frames say nothing here
 
 
 def known_methods() -> list[str]:
     """Every method with a name of its own."""
-    return [*PEERS, *QUIZ, QUIZ_PAPER, *DEFORMABLE]
+    return [*PEERS, *OWN, QUIZ_PAPER, *DEFORMABLE]
 
 
 def check_methods(names: Iterable[str]) -> None:
@@ -76,10 +76,10 @@ class Methods:
         self._marks: dict[str, str] = {}
         self._deforms: dict[str, Deform] = {}
         self._quiz, self._paper = None, None
-        if any(part in QUIZ for part in parts):
+        if any(part in OWN for part in parts):
             network = network or load_network(device=device)
             self._quiz = QuizMethods(network)
-            self._marks |= dict.fromkeys(TRAINED.intersection(QUIZ), weights_sha256(network)[:12])
+            self._marks |= dict.fromkeys(TRAINED.intersection(OWN), weights_sha256(network)[:12])
         if QUIZ_PAPER in parts:
             given = {"weights": weights[QUIZ_PAPER]} if QUIZ_PAPER in weights else {}
             self._paper = QuizPaper(**given, resize_to=paper_shape, device=device)
@@ -124,7 +124,7 @@ class Methods:
         return self._answers[method]
 
     def _rigid(self, case: EvaluationCase, method: str) -> Answer:
-        if method in QUIZ:
+        if method in OWN:
             return self._quiz.run(case, method)
         cpu = _cpu_seconds()
         run = self._paper if method == QUIZ_PAPER else PEERS[method]

@@ -20,7 +20,7 @@ from ...registration.register import Options, Stopwatch, conclude
 from ...registration.result import Matches
 from ...registration.search import Fit, fit_found, nominate, search, smaller_is_fixed
 from ...registration.trials import Trials
-from ...synthetic.regimes import EvaluationCase
+from ...synthetic.regimes import EvaluationCase, part_region
 from ..peers import PeerResult
 from .rows import VERDICT
 
@@ -34,7 +34,9 @@ WHOLE: dict[str, dict] = {
 }
 REVERSED = "quiz_reversed"  # as shipped, with the two scans swapped and the answer inverted
 NETWORK_OFF = "quiz_network_off"  # as shipped without a network: what its matches add is the difference
-QUIZ = (*COARSE, *WHOLE, REVERSED, NETWORK_OFF)
+REGION = "quiz_region"  # as shipped, with a mask of the named part's bone as fixed_region: only where parts move
+QUIZ = (*COARSE, *WHOLE, REVERSED, NETWORK_OFF)  # on any pair
+OWN = (*QUIZ, REGION)
 
 
 @dataclass
@@ -81,7 +83,7 @@ class QuizMethods:
         self._stages: dict[str, _Stage] = {}
 
     def run(self, case: EvaluationCase, method: str) -> Answer:
-        """Run one of ``QUIZ`` on a pair."""
+        """Run one of ``OWN`` on a pair."""
         if case is not self._case:
             self._case, self._stages = case, {}
         options = Options.of(seed=case.seed, **WHOLE.get(method, {}))
@@ -94,6 +96,8 @@ class QuizMethods:
         begin, cpu = time.perf_counter(), time.process_time()
         scans = (case.moving, case.fixed) if swapped else (case.fixed, case.moving)
         inputs = dict(zip(("fixed", "moving"), scans, strict=True))
+        if method == REGION:
+            inputs["fixed_region"] = part_region(case)
         found = conclude(inputs, shared.pair, shared.fit, self.network, options, Stopwatch())
         answer = found.fixed_to_moving
         if swapped and answer is not None:

@@ -21,9 +21,9 @@ from ...network.quiznet import QuizNet
 from ...synthetic.plan import Maker, ct_files, phantom_sources, plan_pairs
 from ...synthetic.regime_recipes import REGIMES
 from ..peers import PEERS, PeerResult
-from .methods import Methods, check_methods
+from .methods import THEN, Methods, check_methods
 from .plots import draw_plots
-from .quiz import QUIZ
+from .quiz import OWN, QUIZ, REGION
 from .rows import COLUMNS, KEY, VERDICT, check_same, measure
 from .table import machine, report, summarise
 
@@ -79,6 +79,9 @@ def run_benchmark(
         if name not in REGIMES:
             raise InputError("regimes", f"names among {', '.join(REGIMES)}", repr(name), "choose from these")
     check_methods(methods)
+    whole = [name for name in regimes if not REGIMES[name].part]
+    if any(REGION in name.split(THEN) for name in methods) and whole:
+        raise InputError("methods", f"{REGION} with regimes of parts (A1 to A4)", f"{', '.join(whole)}", "leave one out")
     files = ct_files(_several(volumes))
     sources = files + phantom_sources(as_integer("phantoms", phantoms))
     if not sources and not datalist:
@@ -98,7 +101,7 @@ def run_benchmark(
     rows = open_table(table, runner.fresh, COLUMNS)
     done = {tuple(row[column] for column in KEY) for row in rows}
     wanted = [
-        [m for m in methods if (m in QUIZ or pair.number < peer_cases) and (*pair.name, m) not in done] for pair in plan
+        [m for m in methods if (m in OWN or pair.number < peer_cases) and (*pair.name, m) not in done] for pair in plan
     ]
     torch.set_num_threads(threads)
     maker = Maker()

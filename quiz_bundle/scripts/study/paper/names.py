@@ -40,6 +40,7 @@ PARTS = {
     "transmorph_smooth_tuned": "TransMorph, smoothness 1, tuned on the pair",
     "quiz_paper": "QUIZ as in the paper",
     "quiz": "QUIZ as shipped",
+    "quiz_region": "QUIZ, region given",
 }
 ORDER = (
     *FLOORS,

@@ -1,4 +1,4 @@
-"""The paper's order of the methods, held against ours: the smaller mean TRE of two on the pairs that both ran on."""
+"""The paper's order of the methods, held against ours: which of two has the smaller mean TRE where both ran."""
 
 from __future__ import annotations
 

@@ -44,17 +44,16 @@ take their moving scan from other patients' CTs (`--unrelated`); "real" is a rea
 whose errors are at 51 expert landmarks (`--datalist`). The peers ran on as many pairs as the table says.""",
 }
 ORDER_SAID = """\
-In the paper QUIZ comes first, networks alone come last, and SyN ends beside the translation, with or without a network
-after it. **With QUIZ as in the paper that order is denied** on all three data sets: a translation found by intensities
-leaves it far behind wherever it finds the place, and SyN does where it starts from there. It is ahead of nothing but
-networks that start from aligned centres, clearly on the phantom cohort, hardly or not on the real CT, and of SyN on the
-cone-beam look, where SyN goes astray. What this shows is a network after 2,000 iterations of the first stage, not what
-the paper's would do with its second stage and its patients. Confirmed on all three: deformable networks do not find the
-place by themselves, and after a translation they give little. SyN beside the translation is denied: with a right start it
-is the nearest of all where tissue deforms, with the cone-beam look the worst. **With QUIZ as shipped the first place is
-confirmed** against the translation and the networks after it on all three, and against SyN on two; on the real CT with
-applicator SyN, which bends, is nearer than any rigid map can be. Means over the pairs that both ran on; a lost pair weighs
-heavily in them.
+In the paper QUIZ comes first, networks alone come last, and SyN ends beside the translation, with or without a
+network after it. **With QUIZ as in the paper that order is denied** on all three data sets: a translation found by
+intensities leaves it far behind wherever it finds the place, and so does SyN on both EBRT/BT sets. It is ahead of
+nothing but networks that start from aligned centres, clearly on the phantom cohort, hardly or not on the real CT, and
+of SyN on the cone-beam look, where SyN goes astray. What this shows is a network after 2,000 iterations of the first
+stage, not what the paper's would do with its second stage and its patients. Confirmed on all three: deformable
+networks do not find the place by themselves, and after a translation they give little. SyN beside the translation is
+denied: on the real CT with applicator it is the nearest of all, as it bends with the tissue, and with the cone-beam
+look the worst. **With QUIZ as shipped the first place is confirmed** against the translation and the networks after
+it on all three, and against SyN on two. Means over the pairs that both ran on; a lost pair weighs heavily in them.
 """
 COMMANDS = {
     "tables": RUN.format(id="tables", config="quiz_bundle/configs/study/tables.json"),

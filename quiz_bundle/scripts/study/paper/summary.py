@@ -142,8 +142,9 @@ def _ablation(rows: Rows) -> list[str]:
     if paper is None or pointer is None:
         return []
     return [
-        f"**Training as in the paper** on the phantom cohort: {paper} mm with the paper's head, losses and mean "
-        f"displacement, {pointer} mm with the pointer head and a robust rigid fit ([more](training.md#from-the-paper))."
+        f"**Training as in the paper** at 48^3, both stages, on the phantom cohort alone: {paper} mm with the "
+        f"paper's head, losses and mean displacement, {pointer} mm with the pointer head and a robust rigid fit "
+        "([more](training.md#from-the-paper))."
     ]
 
 
