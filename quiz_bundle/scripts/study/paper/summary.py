@@ -70,7 +70,7 @@ def _place(rows: Rows) -> list[str]:
 def _network(rows: Rows) -> list[str]:
     """What does the network add to a search by intensities alone, and to what another program's search finds?"""
     found = {(row["regime"], row["method"]): row for row in rows}
-    regimes = {regime for regime, method in found if method == NETWORK_OFF and (regime, SHIPPED) in found}
+    regimes = {regime for regime, method in found if method in (NETWORK_OFF, SEARCH) and (regime, SHIPPED) in found}
     lines = []
     for regime in sorted(regimes, key=lambda name: (name[:1] != "R", name)):
         line = [regime]
