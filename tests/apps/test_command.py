@@ -159,3 +159,8 @@ def test_a_config_lies_over_its_base():
     assert found["cases"] == {**base["cases"], "transform_file": "@x"}
     assert found["handlers"] == [{**base["handlers"][0], "_target_": "y"}]
     assert over_base({"seed": 7}) == {"seed": 7}
+
+
+def test_a_call_without_a_command_line_keeps_its_options():
+    """As from a program that was started without any words of its own."""
+    assert as_typed({"fixed": "ct#2", "seed": 3}, []) == {"fixed": "ct#2", "seed": 3}

@@ -151,7 +151,7 @@ def as_typed(options: Mapping[str, object], words: Sequence[str]) -> dict[str, o
 
 def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Names and texts of options, in Fire's syntax: ``--name text`` or ``--name=text``."""
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    for word, following in zip(words, [*words[1:], "--"], strict=False):  # of no words nothing
         if re.match("--|-[a-zA-Z]", word):
             name, equals, text = word.lstrip("-").partition("=")
             if equals or not re.match("--|-[a-zA-Z]", following):
