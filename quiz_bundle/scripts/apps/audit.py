@@ -9,9 +9,8 @@ from ..checks.audit import audit
 from ..checks.audit.writing import audit_record, write_audit
 from ..core.errors import InputError
 from ..images.transform_files import read_given_map
-from ..registration.register import Stopwatch, conclude
-from .inferer import tensor_to_fit, unpack_pair
-from .postprocess import INPUTS, Concluded, LoadCased, WriteOutputs, summarised
+from ..registration.register import conclude
+from .postprocess import Concluded, LoadCased, WriteOutputs, summarised
 
 LEFT_OUT = ("structures", "dose", "moving_labels")  # nothing is carried by a map that is not ours
 
@@ -38,11 +37,7 @@ class Audited(Concluded):
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
         """Return the dictionary with ``audit`` and ``result`` (the report)."""
-        watch = data.get("watch") or Stopwatch()
-        watch.lap("match")
-        case = {key: data[key] for key in INPUTS if key in data}
-        case |= {key: data[f"{key}_native"] for key in ("fixed", "moving")}
-        pair, found = unpack_pair(data["image"]), tensor_to_fit(data["pred"])
+        case, pair, found, watch = self.searched(data)
         own = conclude(case, pair, found, self.network, self.options, watch)
         with watch.stage("audit"):
             judged = audit(case, pair, found, own, data["given_map"], self.options)

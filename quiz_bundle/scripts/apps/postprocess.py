@@ -17,6 +17,7 @@ from ..core.errors import input_error
 from ..core.options import as_bool
 from ..images.volumes import AIR_HU
 from ..registration.register import Options, Stopwatch, conclude, load_case
+from ..registration.search import Fit
 from ..report.files import on_fixed_grid
 from ..report.write import report_record, write_outputs
 from .anonymous import told
@@ -62,13 +63,20 @@ class Concluded(Transform):
     def __init__(self, network: torch.nn.Module, options: Options) -> None:
         self.network, self.options = network, options
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
-        """Return the dictionary with ``registration``, ``result`` (the report), ``pred`` (1, I, J, K) in HU."""
+    def searched(
+        self, data: Mapping[Hashable, object]
+    ) -> tuple[dict[str, object], tuple[MetaTensor, MetaTensor], Fit, Stopwatch]:
+        """The case as loaded, the standardised pair, what the search found, and the time so far."""
         watch = data.get("watch") or Stopwatch()
         watch.lap("match")
         case = {key: data[key] for key in INPUTS if key in data}
         case |= {key: data[f"{key}_native"] for key in ("fixed", "moving")}
         pair, found = unpack_pair(data["image"]), tensor_to_fit(data["pred"])
+        return case, pair, found, watch
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        """Return the dictionary with ``registration``, ``result`` (the report), ``pred`` (1, I, J, K) in HU."""
+        case, pair, found, watch = self.searched(data)
         registration = conclude(case, pair, found, self.network, self.options, watch)
         fixed = registration.fixed
         if registration.fixed_to_moving is None:

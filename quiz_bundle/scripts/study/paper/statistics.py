@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from .names import FLOORS, place
+from .names import place
 from .rows import ERRORS
 
 MEASURES = (*ERRORS, "seconds", "cpu_seconds")
@@ -65,8 +65,3 @@ def common(rows: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
         methods.setdefault(row["table"], set()).add(row["method"])
         ran.setdefault((row["table"], row["name"]), set()).add(row["method"])
     return [row for row in rows if ran[row["table"], row["name"]] == methods[row["table"]]]
-
-
-def is_floor(method: str) -> bool:
-    """Whether a line of a table is no method but what none of them can beat."""
-    return method in FLOORS
