@@ -163,7 +163,8 @@ def expected_tre(evidence: Evidence, constants: Constants = SHIPPED) -> tuple[fl
     right = math.exp(_weighed(constants.right_log_mm, right_signs(evidence)))
     low = constants.right_band[0] * right if lost < 1 - CERTAIN else LOST_BAND_MM[0]
     high = constants.right_band[1] * right if lost < CERTAIN else LOST_BAND_MM[1]
-    return (1 - lost) * right + lost * LOST_MM, (low, high)
+    expected = (1 - lost) * right + lost * LOST_MM
+    return expected, (min(low, expected), max(high, expected))  # a small chance to be lost moves the mean, not the quantile
 
 
 def _weighed(weights: Sequence[float], signs: Sequence[float]) -> float:

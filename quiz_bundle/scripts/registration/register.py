@@ -31,7 +31,8 @@ from ..images.volumes import load_volume, standardise
 from ..network.quiznet import QuizNet
 from ..network.weights import load_weights, weights_sha256
 from .answers import answer
-from .assess import no_fit
+from .assess import field_size, no_fit
+from .bound import bound_of
 from .carry import carry
 from .metrics import inside_both, landmark_report
 from .queries import select
@@ -262,6 +263,9 @@ def conclude(
         )
     transform = settled.transform
     verdict, notes = judge_values(settled.verdict, fixed, moving)
+    if transform is not None:
+        with watch.stage("assess"):
+            verdict = replace(verdict, bound=bound_of(verdict, max(pair, key=field_size)))
     carried = None
     if case.get("structures") is not None or case.get("dose") is not None:
         with watch.stage("carry"):

@@ -36,6 +36,34 @@ class Matches:
         return len(self.fixed_mm)
 
 
+@dataclass(frozen=True)
+class AnatomyMatch:
+    """Whether two scans show one patient.
+
+    Attributes:
+        score: how alike their bones are, [0, 1]; 1 is one patient's.
+        doubt: whether they may be of two.
+    """
+
+    score: float
+    doubt: bool
+
+
+@dataclass(frozen=True)
+class ErrorBound:
+    """A bound on the TRE that holds for a new patient with 95 %.
+
+    Attributes:
+        mm: the bound; NaN where there is none.
+        patients: how many stand behind it; None for a region of which too few do.
+        basis: what they and their pairs are, or why there is no bound, in a sentence.
+    """
+
+    mm: float
+    patients: int | None
+    basis: str
+
+
 @dataclass
 class Verdict:
     """Whether a registration can be trusted, and why not.
@@ -47,6 +75,9 @@ class Verdict:
         expected_tre_90_mm: the band that should hold the true TRE in 90 % of cases.
         overlap: fraction of the moving field of view inside the fixed one, [0, 1].
         evidence: the numbers that it rests on, by name; none without a fit.
+        anatomy: whether the scans show one patient; None where too little can be compared.
+        scan_doubts: those of the reasons that speak against the scans, whatever the map.
+        bound: on the error; None without a fit.
     """
 
     accepted: bool
@@ -55,6 +86,9 @@ class Verdict:
     expected_tre_90_mm: tuple[float, float]
     overlap: float
     evidence: dict[str, float] = field(default_factory=dict)
+    anatomy: AnatomyMatch | None = None
+    scan_doubts: list[str] = field(default_factory=list)
+    bound: ErrorBound | None = None
 
 
 @dataclass

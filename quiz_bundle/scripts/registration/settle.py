@@ -13,6 +13,7 @@ from ..core.geometry import inside
 from ..core.rigid import RigidTransform
 from .assess import LEAST_INLIERS, Evidence, assess, compare, expected_tre, gather
 from .parts import PATCHES, Piece, find_pieces, nearest_piece
+from .plausibility import examine
 from .queries import ask, select
 from .region import find_region, in_region, region_points
 from .result import Matches, Part, Verdict
@@ -102,6 +103,8 @@ def settle(
 
     with stage("assess"):
         verdict = assess(evidence(0), least_inliers=0 if by_part else LEAST_INLIERS)
+        near = turned(maps[0]) if refined else pieces[0].start
+        verdict = examine(near, *ordered, pieces[0].points_mm, scans[::-1] if backwards else scans).weigh(verdict)
         expected = [verdict.expected_tre_mm, *(expected_tre(evidence(n))[0] for n in range(1, len(pieces)))]
     parts = []
     for mapped, piece, error in zip(maps, pieces, expected, strict=True):

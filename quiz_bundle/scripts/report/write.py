@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import nibabel as nib
@@ -22,7 +23,7 @@ from ..core.bundle import versions
 from ..core.errors import InputError
 from ..core.geometry import as_affine, centre_mm, spacing_of
 from ..images.landmarks import write_markups
-from ..registration.result import Answers, Matches, Registration
+from ..registration.result import Answers, ErrorBound, Matches, Registration
 from .carried import carried_record
 from .dicom.outputs import dicom_record, write_dicom
 from .files import image_jobs, transform_text
@@ -243,7 +244,9 @@ def report_record(registration: Registration, anonymous: bool = False, report_di
         "cycle_error_mm": matches.cycle_error_mm[matches.inlier].quantile(0.5) if inliers else None,
         "expected_tre_mm": verdict.expected_tre_mm,
         "expected_tre_90_mm": verdict.expected_tre_90_mm,
+        **bound_record(verdict.bound),
         "overlap": verdict.overlap,
+        "anatomy_match": None if verdict.anatomy is None else asdict(verdict.anatomy),
         "parts": parts_record(registration.parts),
         "seconds": registration.seconds,
         "device": registration.device,
@@ -267,6 +270,12 @@ def report_record(registration: Registration, anonymous: bool = False, report_di
     if registration.landmarks is not None:
         record["landmarks"] = registration.landmarks
     return _plain(record)
+
+
+def bound_record(bound: ErrorBound | None) -> dict:
+    """The bound's keys of report.json; all None without a fit."""
+    mm, patients, basis = (None, None, None) if bound is None else (bound.mm, bound.patients, bound.basis)
+    return {"expected_tre_bound_mm": mm, "bound_patients": patients, "bound_basis": basis}
 
 
 def options_record(options: Mapping[str, object], anonymous: bool = False) -> dict:

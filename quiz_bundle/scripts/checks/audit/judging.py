@@ -19,7 +19,7 @@ from ...registration.assess import LEAST_INLIERS, WORST_MM, assess, compare, gat
 from ...registration.metrics import landmark_report
 from ...registration.queries import ask, select
 from ...registration.register import Options
-from ...registration.result import Matches, Registration, Verdict
+from ...registration.result import ErrorBound, Matches, Registration, Verdict
 from ...registration.search import Fit, mark_inliers, smaller_is_fixed
 from ...registration.trials import Trials, neighbours
 
@@ -214,10 +214,12 @@ class _Judge:
         agreement = compare(self._turned(transform), *self.ordered, ground.points_mm)
         evidence = gather(transform, found, self.own.fixed, self.own.moving, **agreement)
         verdict = assess(evidence, least_inliers=0 if ground.part else LEAST_INLIERS)
-        told = [note for note in self.own.notes.values() if note in self.own.verdict.reasons]  # values that are no HU
-        if told:
-            verdict = replace(verdict, accepted=False, reasons=[*told, *verdict.reasons])
-        return beside_own(verdict, ground.own_verdict, ground.distance_mm(transform))
+        own = self.own.verdict
+        told = [note for note in self.own.notes.values() if note in own.reasons]  # values that are no HU
+        reasons = [*told, *own.scan_doubts, *verdict.reasons]
+        verdict = replace(verdict, accepted=not reasons, reasons=reasons, anatomy=own.anatomy, scan_doubts=own.scan_doubts)
+        apart = ground.distance_mm(transform)
+        return bounded(beside_own(verdict, ground.own_verdict, apart), own.bound, apart)
 
     def mistake(self, transform: RigidTransform, kind: str) -> str | None:
         """The usual mistake that makes this refused map of a right one, in a sentence; None if there is none.
@@ -248,6 +250,22 @@ def mistaken_for(transform: RigidTransform, kind: str) -> list[tuple[str, RigidT
         both = "The matrix seems to be inverted and in LPS instead of RAS mm: its inverse with x and y turned about"
         maps.append((both, other.inverse()))
     return maps
+
+
+def bounded(verdict: Verdict, own: ErrorBound | None, distance_mm: tuple[float, float] | None) -> Verdict:
+    """A verdict on their map with its bound: that of our own and the mean distance between the two, no error is larger.
+
+    Args:
+        verdict: on their map.
+        own: the bound on ours; None without a fit.
+        distance_mm: mean and largest distance between the two.
+    """
+    if own is None or distance_mm is None or math.isnan(own.mm):
+        return replace(verdict, bound=own)
+    if not verdict.accepted:
+        return replace(verdict, bound=ErrorBound(math.nan, own.patients, "No bound: the result is not accepted."))
+    basis = f"The bound on our own map, and the {distance_mm[0]:.1f} mm between the two. {own.basis}"
+    return replace(verdict, bound=ErrorBound(own.mm + distance_mm[0], own.patients, basis))
 
 
 def beside_own(verdict: Verdict, own: Verdict, distance_mm: tuple[float, float] | None) -> Verdict:

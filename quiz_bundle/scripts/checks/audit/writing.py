@@ -13,7 +13,8 @@ from .judging import Audit
 
 OWN = (
     "accepted", "reasons", "fixed_to_moving_ras", "rotation_deg", "translation_mm", "inliers", "inlier_ratio",
-    "cycle_error_mm", "expected_tre_mm", "expected_tre_90_mm", "overlap", "parts", "landmarks",
+    "cycle_error_mm", "expected_tre_mm", "expected_tre_90_mm", "expected_tre_bound_mm",
+    "bound_patients", "bound_basis", "overlap", "anatomy_match", "parts", "landmarks",
 )  # fmt: skip
 NO_OBJECT = "The map was made by somebody else."
 

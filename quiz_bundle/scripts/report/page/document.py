@@ -15,6 +15,7 @@ from .viewer import Viewer
 MOST_ROWS = 24  # of a table; the files hold the rest
 COLUMNS = 4  # tables of landmarks beside each other
 MARKS = ("tre_mean_mm", "tre_before_mm", "offset_mm", "offset_axes_mm", "outside")  # of a report with landmarks
+OPTIONAL = ("same_patient", "carried", "expected_tre_bound_mm", "bound_basis")  # of a report
 Row = tuple[str, ...]
 
 
@@ -39,7 +40,7 @@ def render_page(
     moved = parts_sentences(found)
     return render(
         template,
-        record={"same_patient": None, "carried": None, **record},
+        record={**dict.fromkeys(OPTIONAL), **record},
         pictures=pictures,
         viewer=viewer,
         fitted=record["fixed_to_moving_ras"] is not None,
@@ -143,6 +144,9 @@ def _checks(record: Mapping) -> list[Row]:
     told = [  # of the body and of the search, which are not held against the guide
         ("bending of the body", number(checks["bending_mm"], 1, "mm"), checks["bending_mm"],
          "how far small patches would still move on their own, on average; not held against the guide"),
+        ("bones alike", number((record.get("anatomy_match") or {}).get("score"), 2),
+         (record.get("anatomy_match") or {}).get("score"),
+         "correlation of small patches of bone once the body may bend, noise taken off; two patients reach 0.86 at most"),
         ("next best place", f"{number(checks['peak_ratio'], 1)} times", checks["peak_ratio"],
          "what the best other place that was tried leaves unexplained, over what this one leaves; about 1 is a guess"),
     ]  # fmt: skip
