@@ -2,57 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
 from ..core.geometry import as_affine, spacing_of
 from ..core.rigid import RigidTransform
-from .refine import Bend
+from ..images.volumes import resample, standard_grid
+from .agreement import patch_correlations
+from .blocks import climb_many
+from .trials import NOISE
 
-ROUNDS = 5  # of reweighting: what has moved on its own has no say
-CUT, FLOOR_MM = 2.5, 0.5  # from so many medians on, and so much besides, a patch has no say
+COARSE_MM = 6.0  # voxels at which it is tried
+FACTORS = (0.72, 0.8, 0.87, 0.92, 0.96, 1.0, 1.04, 1.09, 1.15, 1.25, 1.38)  # by which the moving scan is stretched
+CLIMBING, JUDGES = 1000, 400  # points that climb, and round which the outcome is judged
+PARALLEL = 0.95  # cosine from which on the slices of both scans lie alike
 
 
 def slice_direction(volume: MetaTensor) -> Tensor:
-    """Unit vector (3,), RAS, across a scan's slices: along the longest edge of its voxels, of cubes the nearest to z."""
+    """Unit vector (3,), RAS, across a scan's slices: along the edge of its voxels that differs; of cubes the nearest to z."""
     affine, spacing = as_affine(volume.affine), spacing_of(volume.affine)
     directions = (affine[:3, :3] / spacing).T
-    longest = spacing > 0.99 * spacing.max()
-    return directions[int((directions[:, 2].abs() + 10 * longest).argmax())]
+    in_slice = (spacing.roll(-1) - spacing.roll(1)).abs() / spacing.mean()  # between the two other edges
+    return directions[int((directions[:, 2].abs() - 10 * (in_slice > in_slice.min() + 0.01)).argmax())]
 
 
-def stretch(transform: RigidTransform, bent: Bend, direction: Tensor) -> tuple[float, float]:
-    """How much longer the body is along a direction in the fixed scan than in the moving one, by where its patches went.
+def best_stretch(
+    transform: RigidTransform,
+    pair: Sequence[MetaTensor],
+    points_mm: Tensor,
+    bony_mm: Tensor,
+    scans: Sequence[MetaTensor],
+) -> tuple[float, float]:
+    """The stretch across the slices of either scan under which the two agree best, and how much better than unstretched.
+
+    A stretch that a header is to blame for makes everything agree: the body as a whole, patches of it, and patches of bone.
+    The gain is the geometric mean of what each of the three leaves unexplained without it over what it leaves with it.
 
     Args:
         transform: fixed to moving, RAS mm.
-        bent: the patches.
-        direction: (3,) unit vector, RAS of the moving scan.
+        pair: standardised volumes, fixed and moving.
+        points_mm, bony_mm: (N, 3) points of the moving body and (P, 3) of its bone.
+        scans: the pair as loaded, for their slices.
 
     Returns:
-        The stretch (0.1: by a tenth), and how many times as far the patches lie from the best rigid map as from the best
-        one that also stretches along the direction.
+        The factor of ``FACTORS`` by which the moving scan is to be stretched, and the gain; 1 and 1 where none is better.
     """
-    places = transform(bent.fixed_mm) - bent.moving_mm
-    offsets = bent.moving_mm - (bent.moving_mm * bent.weights[:, None]).sum(0) / bent.weights.sum()
-    axes = torch.eye(3, dtype=torch.float64)
-    shifts = [axis.expand_as(offsets) for axis in axes]
-    turns = [torch.linalg.cross(axis.expand_as(offsets), offsets) for axis in axes]
-    along = (offsets @ direction)[:, None] * direction
-    _, still = _fit([*shifts, *turns], places, bent.weights)
-    found, left = _fit([*shifts, *turns, along], places, bent.weights)
-    return float(found[-1]), still / max(left, 1e-6)
+    coarse = [resample(volume, *standard_grid(volume, COARSE_MM), outside=0.0) for volume in pair]
+    climbing = points_mm[:CLIMBING]
+    middle, backward = climbing.mean(0), transform.inverse().matrix
+    directions = [slice_direction(scans[1]), transform.matrix[:3, :3] @ slice_direction(scans[0])]
+    if (directions[0] @ directions[1]).abs() > PARALLEL:
+        directions = directions[:1]
+    starts = torch.stack([backward @ _stretched(d, factor, middle) for d in directions for factor in FACTORS])
+    climbed, whole = climb_many(starts, *coarse, climbing.expand(len(starts), -1, -1))
+    by_patch = [patch_correlations(climbed, *coarse, middles[:JUDGES]) for middles in (points_mm, bony_mm)]
+    agreements = [whole.double(), *((found * counts).sum(1).double() / counts.sum() for found, counts in by_patch)]
+    left = torch.stack([1 - each + NOISE for each in agreements]).log().mean(0).reshape(len(directions), -1)
+    gains = (left[:, [FACTORS.index(1.0)]] - left).exp()
+    best = int(gains.max(0).values.argmax())
+    return FACTORS[best], float(gains[:, best].max())
 
 
-def _fit(columns: list[Tensor], places: Tensor, weights: Tensor) -> tuple[Tensor, float]:
-    """Small motions (each (P, 3)) that add up to places (P, 3), robustly; their sizes and the mean distance that is left."""
-    design, counts = torch.stack(columns, -1), weights.clamp_min(1e-9)
-    own = counts
-    for _ in range(ROUNDS):
-        root = own.sqrt()[:, None]
-        rows, values = (design * root[..., None]).flatten(0, 1), (places * root).flatten()
-        sizes = torch.linalg.lstsq(rows, values[:, None]).solution[:, 0]
-        left = (places - design @ sizes).norm(dim=-1)
-        own = counts * (1 - (left / (CUT * left.median() + FLOOR_MM)).square()).clamp_min(0).square()
-    return sizes, float((left * counts).sum() / counts.sum())
+def _stretched(direction: Tensor, factor: float, middle: Tensor) -> Tensor:
+    """The map (4, 4) that stretches along a direction about a point."""
+    matrix = torch.eye(4, dtype=torch.float64)
+    matrix[:3, :3] += (factor - 1) * torch.outer(direction, direction)
+    matrix[:3, 3] = middle - matrix[:3, :3] @ middle
+    return matrix
