@@ -88,17 +88,19 @@ def test_a_run_writes_its_pairs_and_goes_on(tmp_path):
 
 def _row(number, case, weights):
     cells = {"tre_mm": case.tre_mm, "best_rigid_mm": case.best_rigid_mm, **asdict(case.evidence)}
-    return run._planned(PHANTOMS, number) | {key: str(value) for key, value in cells.items()} | {"weights": weights}
+    said = {"region": "", "plausible": "1", "weights": weights}
+    return run._planned(PHANTOMS, number) | {key: str(value) for key, value in cells.items()} | said
 
 
 def test_rows_of_other_weights_are_made_again_and_those_of_other_volumes_refused(tmp_path, monkeypatch):
     made = []
 
-    def registered(sources, index, maker, network):
-        made.append(index)
-        yield _row(index, cases[index], "")
+    def registered(planned, case, fixed, network):
+        made.append(int(planned["number"]))
+        return _row(made[-1], cases[made[-1]], "")
 
     monkeypatch.setattr(run, "_registered", registered)
+    monkeypatch.setattr(run, "_drawn", lambda *_: (None, None))
     table, cases, own = tmp_path / "evidence.csv", drawn(60), weights_sha256(NO_NETWORK["network"])[:12]
     write_rows(table, [_row(number, case, own if number < 57 else "other") for number, case in enumerate(cases)], COLUMNS)
     options = {"cases": 60, "output_dir": str(tmp_path), **NO_NETWORK}
@@ -122,7 +124,7 @@ def test_a_damaged_ct_ends_the_run_and_a_short_one_is_passed_over(tmp_path, monk
         run_calibration(str(file), output_dir=str(tmp_path / "out"), **NO_NETWORK)
     volume = make_volume(torch.full((1, 20, 20, 10), -1000.0), torch.diag(torch.tensor([4.0, 4.0, 4.0, 1.0])))
     monkeypatch.setattr(Maker, "volume", lambda self, source: volume)
-    assert list(run._registered(PHANTOMS, 0, Maker(), None)) == []
+    assert run._drawn(run._planned(PHANTOMS, 0), PHANTOMS, Maker()) is None
 
 
 def test_a_volume_cannot_be_judged_by_itself():

@@ -22,7 +22,7 @@ PARALLEL = 0.95  # cosine from which on the slices of both scans lie alike
 
 
 def slice_direction(volume: MetaTensor) -> Tensor:
-    """Unit vector (3,), RAS, across a scan's slices: along the edge of its voxels that differs; of cubes the nearest to z."""
+    """Unit vector (3,), RAS, across the slices: along the edge of a voxel that differs; of cubes the one nearest to z."""
     affine, spacing = as_affine(volume.affine), spacing_of(volume.affine)
     directions = (affine[:3, :3] / spacing).T
     in_slice = (spacing.roll(-1) - spacing.roll(1)).abs() / spacing.mean()  # between the two other edges

@@ -27,12 +27,14 @@ class Judged:
         tre_mm: mean TRE; infinite for unrelated scans.
         best_rigid_mm: that of the best rigid map; 0 for unrelated scans.
         evidence: what the verdict rests on.
+        plausible: whether nothing speaks against the scans themselves.
     """
 
     volume: str
     tre_mm: float
     best_rigid_mm: float
     evidence: Evidence
+    plausible: bool = True
 
     @property
     def unrelated(self) -> bool:
@@ -95,7 +97,7 @@ def judge(cases: Sequence[Judged], constants: Constants) -> list[dict[str, str]]
             {
                 "tre_mean_mm": str(min(case.tre_mm, 399.0)),  # an unrelated pair is in the band of lost ones
                 "best_rigid_mm": str(case.best_rigid_mm),
-                "accepted": str(int(verdict.accepted)),
+                "accepted": str(int(verdict.accepted and case.plausible)),
                 "expected_tre_mm": str(verdict.expected_tre_mm),
                 "expected_low_mm": str(low),
                 "expected_high_mm": str(high),

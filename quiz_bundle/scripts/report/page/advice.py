@@ -26,6 +26,21 @@ ADVICE = (
         "added, take it off. What a registration of other numbers finds is not to be used.",
     ),
     (
+        r"left and right may be swapped",
+        "Compare both headers: orientation, and whether the patient lay head or feet first, supine or prone. Look for the liver, "
+        "the heart or a mark on one side. A scan whose sides are swapped has to be exported again.",
+    ),
+    (
+        r"of two patients",
+        "Check name, birth date and ID of both scans, and look at teeth, sinuses and vertebrae in the pictures. If it is one "
+        "patient, bones may have changed (surgery, a fracture, years in between): then judge the overlay by eye.",
+    ),
+    (
+        r"slices of one of the scans may be spaced wrongly",
+        "Compare slice spacing and number of slices of both scans with their lengths: missing slices and a spacing that was "
+        "typed in are the usual causes. Export the scan again.",
+    ),
+    (
         r"along a line|in one place",
         "What could be compared covers too little of the body: see the map of matches. A moving scan with a larger field, "
         "or a run without `fixed_region` if one was given, shows more of it.",
