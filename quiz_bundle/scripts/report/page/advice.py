@@ -27,13 +27,13 @@ ADVICE = (
     ),
     (
         r"left and right may be swapped",
-        "Compare both headers: orientation, and whether the patient lay head or feet first, supine or prone. Look for the liver, "
-        "the heart or a mark on one side. A scan whose sides are swapped has to be exported again.",
+        "Compare both headers: orientation, and whether the patient lay head or feet first, supine or prone. Look for the "
+        "liver, the heart or a mark on one side. A scan whose sides are swapped has to be exported again.",
     ),
     (
         r"of two patients",
-        "Check name, birth date and ID of both scans, and look at teeth, sinuses and vertebrae in the pictures. If it is one "
-        "patient, bones may have changed (surgery, a fracture, years in between): then judge the overlay by eye.",
+        "Check name, birth date and ID of both scans, and look at teeth, sinuses and vertebrae in the pictures. If it is "
+        "one patient, bones may have changed (surgery, a fracture, years in between): then judge the overlay by eye.",
     ),
     (
         r"slices of one of the scans may be spaced wrongly",
