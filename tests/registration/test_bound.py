@@ -12,14 +12,15 @@ from scripts.registration.result import Verdict
 ACCEPTED = Verdict(True, [], 4.0, (3.0, 5.0), 1.0)
 
 
-def cylinder(radius_mm, bone_share):
-    """A standardised scan of 3 mm, a cylinder of soft tissue, the inner part of it of bone at 500 HU."""
+def cylinder(radius_mm, bone_share, gas_mm=9.0, slices=20):
+    """A standardised scan of 3 mm: a cylinder of soft tissue, bone (500 HU) in its inner part, an airway in the middle."""
     axis = 3.0 * (torch.arange(110) - 54.5)
     distance = (axis[:, None].square() + axis.square()).sqrt()
     hu = torch.full((110, 110), -600.0)
     hu[distance < radius_mm] = 40.0
     hu[distance < radius_mm * bone_share**0.5] = 500.0
-    values = ((hu + 600) / 1200).clamp(0, 1)[None, :, :, None].expand(1, 110, 110, 20).clone()
+    hu[distance < gas_mm] = -600.0
+    values = ((hu + 600) / 1200).clamp(0, 1)[None, :, :, None].expand(1, 110, 110, slices).clone()
     affine = torch.diag(torch.tensor([3.0, 3.0, 3.0, 1.0], dtype=torch.float64))
     return make_volume(values, affine, {"window": (-600.0, 600.0)})
 
@@ -41,6 +42,8 @@ def test_a_new_patient_stays_under_it_as_often_as_it_says():
 def test_a_head_is_told_from_trunk_and_limb():
     assert region_of(cylinder(80.0, 0.12)) == HEAD_AND_NECK  # 201 cm^2
     assert region_of(cylinder(80.0, 0.05)) is None  # a thigh has less bone
+    assert region_of(cylinder(80.0, 0.12, gas_mm=0.0)) is None  # and a knee no airway
+    assert region_of(cylinder(80.0, 0.12, slices=180)) is None  # 540 mm: more than head and neck
     assert region_of(cylinder(150.0, 0.12)) is None  # 707 cm^2
     assert region_of(make_volume(torch.zeros(1, 8, 8, 8), torch.eye(4), {"window": (-600.0, 600.0)})) is None
 

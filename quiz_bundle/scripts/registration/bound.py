@@ -11,18 +11,24 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from monai.data import MetaTensor
 
-from ..core.geometry import spacing_of
+from ..core.geometry import as_affine, spacing_of
 from ..images.body import body_mask
+from ..images.volumes import make_volume
 from .result import ErrorBound, Verdict
 
 COVERAGE = 0.95
 LEAST_PATIENTS = 19  # fewer carry no bound that holds with 95 %
 HEAD_AND_NECK = "head and neck"
-# What tells a head and neck from a trunk or a limb: bone's share of the body, and the body's median cross-section.
-BONE_HU, LEAST_BONE, LARGEST_CM2 = 200.0, 0.075, 300.0
-DENSE_HU, LEAST_DENSE = 400.0, 0.025
+# What tells a head and neck from a trunk or a limb: the shares of bone, dense bone and gas (airway) in the body, its median
+# cross-section, and the length of the field.
+BONE_HU, LEAST_BONE = 200.0, 0.055
+DENSE_HU, LEAST_DENSE = 400.0, 0.017
+GAS_HU, LEAST_GAS = -300.0, 0.005
+LARGEST_CM2, LONGEST_MM = 300.0, 500.0
+STRIDE = 2  # every other voxel will do
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Carried:
     patients: int
 
 
-SHIPPED_BOUNDS = {HEAD_AND_NECK: Carried(1.22, 59)}  # docs/trust.md says of whom
+SHIPPED_BOUNDS = {HEAD_AND_NECK: Carried(1.22, 57)}  # docs/trust.md says of whom
 
 
 def conformal_factor(scores: Sequence[float], coverage: float = COVERAGE) -> float | None:
@@ -52,16 +58,19 @@ def conformal_factor(scores: Sequence[float], coverage: float = COVERAGE) -> flo
 
 def region_of(volume: MetaTensor) -> str | None:
     """The region of the body that a standardised scan (1, I, J, K) shows, of those that have a bound; None for any other."""
+    affine = as_affine(volume.affine) @ torch.diag(torch.tensor([STRIDE, STRIDE, STRIDE, 1], dtype=torch.float64))
+    volume = make_volume(volume.as_tensor()[:, ::STRIDE, ::STRIDE, ::STRIDE], affine, volume.meta)
     body = body_mask(volume)
     if not body.any():
         return None
     low, high = (float(value) for value in volume.meta["window"])
-    values = volume.as_tensor()[0][body]
-    bone, dense = (float((values > (hu - low) / (high - low)).double().mean()) for hu in (BONE_HU, DENSE_HU))
+    values = volume.as_tensor()[0][body] * (high - low) + low
+    above = [float((values > hu).double().mean()) for hu in (BONE_HU, DENSE_HU, GAS_HU)]
+    enough = above[0] >= LEAST_BONE and above[1] >= LEAST_DENSE and 1 - above[2] >= LEAST_GAS
     spacing = spacing_of(volume.affine)
     sections = body.sum((0, 1)).double() * float(spacing[0] * spacing[1]) / 100  # cm^2; axis 2 is nearest to z
-    narrow = float(sections[sections > 0].median()) <= LARGEST_CM2
-    return HEAD_AND_NECK if narrow and bone >= LEAST_BONE and dense >= LEAST_DENSE else None
+    slender = float(sections[sections > 0].median()) <= LARGEST_CM2
+    return HEAD_AND_NECK if enough and slender and float(spacing[2]) * len(sections) <= LONGEST_MM else None
 
 
 def bound_of(verdict: Verdict, larger: MetaTensor, bounds: Mapping[str, Carried] = SHIPPED_BOUNDS) -> ErrorBound:
