@@ -12,7 +12,7 @@ from torch import Tensor
 from ..core.rigid import RigidTransform
 from .anatomy import likeness, noise_variance
 from .parts import bony
-from .refine import bend
+from .refine import LEAST_PATCHES, bend
 from .result import AnatomyMatch, Verdict
 from .scale import best_stretch
 from .sides import mirrored_likeness
@@ -22,6 +22,9 @@ LEAST_LIKENESS = 0.875  # below: two patients. One patient's pairs had 0.88 and 
 SUSPECT_LIKENESS = 0.965  # below, the mirror image is tried; the mirrored pairs had 0.96 and less
 MIRROR_GAIN = 0.02  # by which the mirror image has to be more alike
 STRETCH_GAIN = 1.2  # one patient's pairs stayed below, but one in a hundred
+TWO_PATIENTS = "The scans may be of two patients"
+SWAPPED = "Left and right may be swapped in one of the scans"
+MISSPACED = "The slices of one of the scans may be spaced wrongly"
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Plausibility:
         doubts = list(self.reasons)
         if self.anatomy is not None and self.anatomy.doubt and not doubts and verdict.accepted:
             doubts = [
-                f"The scans may be of two patients: their bones are alike to {self.anatomy.score:.2f} only; one patient's "
-                f"are to {LEAST_LIKENESS:.2f} and more."
+                f"{TWO_PATIENTS}: their bones are alike to {self.anatomy.score:.2f} only; one patient's are to "
+                f"{LEAST_LIKENESS:.2f} and more."
             ]
         reasons = [*verdict.reasons, *doubts]
         return replace(verdict, accepted=not reasons, reasons=reasons, anatomy=self.anatomy, scan_doubts=doubts)
@@ -66,6 +69,8 @@ def examine(
         points_mm: (N, 3) body points of the moving one, or of a part of it, RAS mm.
         scans: the same two as loaded, for their slices.
     """
+    if len(points_mm) < LEAST_PATCHES:
+        return Plausibility(None, [])
     middles = bony(points_mm, moving)[:PATCHES]
     bent = bend(transform, fixed, moving, middles, STEPS)
     noise = noise_variance(fixed), noise_variance(moving)
@@ -77,13 +82,11 @@ def examine(
         swapped = mirrored_likeness(transform, fixed, moving, points_mm, middles, noise)
         if swapped > max(score + MIRROR_GAIN, LEAST_LIKENESS):
             reasons.append(
-                "Left and right may be swapped in one of the scans: its mirror image fits better, bones are alike to "
-                f"{swapped:.2f} instead of {score:.2f}."
+                f"{SWAPPED}: its mirror image fits better, bones are alike to {swapped:.2f} instead of {score:.2f}."
             )
     factor, gain = best_stretch(transform, (fixed, moving), points_mm, middles, scans)
     if gain > STRETCH_GAIN:
         reasons.append(
-            "The slices of one of the scans may be spaced wrongly: stretched across them by about "
-            f"{100 * abs(factor - 1):.0f} % they agree better."
+            f"{MISSPACED}: stretched across them by about {100 * abs(factor - 1):.0f} % they agree better."
         )
     return Plausibility(AnatomyMatch(max(0.0, score), score < LEAST_LIKENESS), reasons)
