@@ -11,12 +11,17 @@ from scripts.images.volumes import make_volume
 from scripts.registration.matcher import Matcher
 from scripts.registration.register import Options
 from scripts.registration.result import Matches
-from scripts.registration.search import SearchSettings
+from scripts.registration.settings import SearchSettings
 from torch import Tensor
 
 TRUTH = RigidTransform.about([6.0, -9.0, 12.0], [35.0, -60.0, 120.0], [0.0, 0.0, 0.0])
 HALF_AXES_MM = torch.tensor([95.0, 70.0, 110.0], dtype=torch.float64)
-QUICK = {"spacing": 6.0, "coarse_spacing": 12.0, "queries": 300, "trial_points": 1500, "hypotheses": 256}
+QUICK = {
+    "spacing": 6.0,
+    "coarse_spacing": 12.0,
+    "match": {"queries": 300},
+    "candidates": {"points": 1500, "hypotheses": 256},
+}
 
 
 def body_hu(points_mm: Tensor) -> Tensor:
@@ -119,7 +124,7 @@ def stand_in() -> torch.nn.Module:
 
 def quick(**options: object) -> Options:
     """Options for small scans: coarse grids, few points."""
-    search = SearchSettings(**{**QUICK, **options.pop("search", {})})
+    search = SearchSettings.of({**QUICK, **options.pop("search", {})})
     return Options(**{"compare_points": 4000, "search": search, **options})
 
 

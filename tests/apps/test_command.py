@@ -91,7 +91,8 @@ def test_what_else_may_be_given(tmp_path):
     """MONAI's own arguments, nested ids, an overlay with ids of its own, an args_file: what is missed is the scan."""
     (tmp_path / "own.json").write_text(json.dumps({"mine": 5, "queries_per_pass": "@mine"}))
     (tmp_path / "args.json").write_text(json.dumps({"seed": 3, "evaluator#amp": False}))
-    options = {"search#zoom_passes": 0, "dataset::data": [], "args_file": str(tmp_path / "args.json"), "tracking": None}
+    options = {"search#match#zoom_passes": 0, "dataset::data": [], "tracking": None}
+    options["args_file"] = str(tmp_path / "args.json")
     files = [str(CONFIG), str(tmp_path / "own.json")]
     ended = infer(config_file=files, mine=7, init_id="initialize", final_id="finalize", moving="b.nii", **options, **ORACLE)
     assert ended.line == "fixed: expected a scan, found none; give --fixed FILE."

@@ -17,7 +17,7 @@ from scripts.core.errors import InputError
 from scripts.core.options import as_uid
 from scripts.images.volumes import load_volume
 from scripts.registration.register import Options, load_network, register
-from scripts.registration.search import SearchSettings
+from scripts.registration.settings import SearchSettings
 from scripts.report.page.figures import Pictures
 
 PATIENT = Patient("Zyxwv^Quimby", "MRN-47110815")
@@ -65,7 +65,7 @@ def test_the_command(ward, tmp_path):
 
 
 def test_register_takes_folders(ward, quick_run):
-    options = Options(refine=False, search=SearchSettings(**QUICK))
+    options = Options(refine=False, search=SearchSettings.of(QUICK))
     run = {"network": stand_in(), "options": options}
     folders = register(ward / "plan", ward / "plan", fixed_series=UIDS["plan"], moving_series=UIDS["other"], **run)
     volumes = register(*pair(moving="LPS"), **run)

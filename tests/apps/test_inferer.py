@@ -8,6 +8,7 @@ from scripts.apps.inferer import PackPaird, QuizInferer, fit_to_tensor, pack_pai
 from scripts.core.errors import InputError
 from scripts.core.rigid import RigidTransform
 from scripts.images.volumes import Standardised, standardise
+from scripts.registration import Options
 from scripts.registration.result import Matches
 from scripts.registration.search import Fit
 
@@ -72,17 +73,17 @@ def test_pack_transform(volumes):
 
 def test_inferer_finds_the_map(volumes, monkeypatch):
     network = use_oracle(monkeypatch)
-    pred = QuizInferer(amp="false", seed="3", search=QUICK)(pack_pair(*volumes)[None], network)
+    pred = QuizInferer(Options.of(amp="false", seed="3", search=QUICK))(pack_pair(*volumes)[None], network)
     assert pred.shape[:2] == (1, 9)
     assert worst_mm(tensor_to_fit(pred).transform) < 1.0
-    again = QuizInferer(seed=3, search=QUICK)(pack_pair(*volumes)[None], network)
+    again = QuizInferer(Options.of(seed=3, search=QUICK))(pack_pair(*volumes)[None], network)
     assert torch.equal(pred.as_tensor(), again.as_tensor())
 
 
 def test_inferer_checks_its_options():
     with pytest.raises(InputError, match="^amp: expected true or false, found 'perhaps'"):
-        QuizInferer(amp="perhaps")
+        Options.of(amp="perhaps")
     with pytest.raises(InputError, match="^seed: expected a whole number, found 'one'"):
-        QuizInferer(seed="one")
-    with pytest.raises(InputError, match="^search#querys: expected a setting of search.* did you mean --search#queries?"):
-        QuizInferer(search={"querys": 5})
+        Options.of(seed="one")
+    with pytest.raises(InputError, match="^search#match#querys: expected a setting of search.* --search#match#queries?"):
+        Options.of(search={"match": {"querys": 5}})

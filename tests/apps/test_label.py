@@ -238,7 +238,7 @@ def test_the_answer(studies, monkeypatch):
         PackPaird(["fixed", "moving"]),
     ):
         data = step(data)
-    inferer = QuizInferer(search={"spacing": 6.0, "coarse_spacing": 12.0, "queries": 300, "trial_points": 1500})
+    inferer = QuizInferer(options)
     data["pred"] = inferer(collate_case([data])["image"], network)[0]
     data = ToAnswerd()(Concluded(network, options)(data))
     result = data["result"]

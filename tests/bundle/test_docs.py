@@ -20,7 +20,7 @@ from scripts.core.geometry import ijk_to_grid
 from scripts.images.landmarks import CASE_KEYS, PAIR_COLUMNS, POINT_COLUMNS, read_datalist
 from scripts.images.nifti import write_nifti
 from scripts.registration.register import load_network
-from scripts.registration.search import SearchSettings
+from scripts.registration.settings import SearchSettings
 from scripts.report.write import OUTPUT_NAMES
 from scripts.synthetic.phantom import PelvisPhantom
 from scripts.synthetic.regimes import REGIMES
@@ -311,13 +311,13 @@ def test_the_card_tells_the_numbers_of_network_and_search():
     assert f"{parameters / 1e6:.2f} million parameters" in flat(CARD)
     s, said = SearchSettings(), flat(CARD)
     assert f"{s.coarse_spacing:.0f} mm for a first pass" in said and f"{s.spacing:.0f} mm for a second one" in said
-    assert f"Up to {s.queries:,} points" in said and f"within {s.cycle_limit:.0f} voxels" in said
-    assert f"up to {s.nominees} different rigid maps" in said
-    assert f"{s.margin:.0f} mm beyond" in said and f"tiles of {s.tile:.0f} mm" in said
-    assert f"({s.zoom_queries:,} in the second pass)" in said
+    assert f"Up to {s.match.queries:,} points" in said and f"within {s.match.cycle_limit:.0f} voxels" in said
+    assert f"up to {s.candidates.most} different rigid maps" in said
+    assert f"{s.match.margin:.0f} mm beyond" in said and f"tiles of {s.match.tile:.0f} mm" in said
+    assert f"({s.match.zoom_queries:,} in the second pass)" in said
     config = json.loads(text_of(BUNDLE / "configs" / "inference.json"))
     assert (config["spacing_mm"], config["coarse_spacing_mm"]) == (s.spacing, s.coarse_spacing)
-    assert config["queries_per_pass"] == s.queries and config["hu_window"] == [-600, 600]
+    assert config["queries_per_pass"] == s.match.queries and config["hu_window"] == [-600, 600]
 
 
 def test_defaults_of_training_are_the_papers():

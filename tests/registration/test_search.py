@@ -10,11 +10,13 @@ from scripts.core.rigid import RigidTransform, angle_deg
 from scripts.images.volumes import make_volume, standardise
 from scripts.registration.queries import ask
 from scripts.registration.result import Matches
-from scripts.registration.search import Fit, SearchSettings, fit_matches, fit_near, search, smaller_is_fixed
+from scripts.registration.search import Fit, fit_matches, fit_near, search, smaller_is_fixed
+from scripts.registration.settings import CandidateSettings, SearchSettings
 from scripts.registration.trials import Trials, neighbours
 from scripts.registration.zoom import common_region, tiles
 
-SETTINGS = SearchSettings(**QUICK)
+SETTINGS = SearchSettings.of(QUICK)
+ONE_PASS = replace(SETTINGS, match=replace(SETTINGS.match, zoom_passes=0))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,7 @@ def test_search_with_an_oracle(scans, monkeypatch, noise_mm, outliers):
     assert angle_deg(fit.transform, TRUTH) < 0.01 + 0.25 * noise_mm
     assert worst_mm(fit.start) < 8.0  # where refinement begins
     errors = (TRUTH(fit.matches.fixed_mm) - fit.matches.moving_mm).norm(dim=-1)
-    assert errors[fit.matches.inlier].max() < SETTINGS.threshold * fit.spacing + 3
+    assert errors[fit.matches.inlier].max() < SETTINGS.fit.threshold * fit.spacing + 3
     assert fit.spacing == SETTINGS.spacing
 
 
@@ -103,7 +105,7 @@ def test_intensities_choose_between_two_answers(scans, monkeypatch):
             return matches
 
     monkeypatch.setattr("scripts.registration.search.Matcher", Torn)
-    fit = search(torch.nn.Linear(1, 1), *scans, replace(SETTINGS, zoom_passes=0), torch.Generator().manual_seed(0))
+    fit = search(torch.nn.Linear(1, 1), *scans, ONE_PASS, torch.Generator().manual_seed(0))
     assert worst_mm(fit.start) < 10.0
     assert worst_mm(fit.transform) < 3.0
 
@@ -124,10 +126,10 @@ def test_a_turn_beyond_the_slope_is_found_over_neighbours(scans, monkeypatch):
     """All matches agree on a map turned by 32 degrees, from which the intensities alone do not find back."""
     wrong = RigidTransform.about([0.0, 32.0, 0.0], [0.0, 0.0, 0.0], TRUTH(torch.zeros(1, 3))[0]) @ TRUTH
     network = use_oracle(monkeypatch, truth=wrong)
-    settings = replace(SETTINGS, zoom_passes=0)
+    settings = ONE_PASS
     found, alone = (
         search(network, *scans, each, torch.Generator().manual_seed(0)).start
-        for each in (settings, replace(settings, rounds=0, convincing=-1.0))
+        for each in (settings, replace(ONE_PASS, candidates=replace(ONE_PASS.candidates, rounds=0, convincing=-1.0)))
     )
     assert worst_mm(alone) > 20.0
     assert worst_mm(found) < 8.0
@@ -138,7 +140,7 @@ def test_peak_ratio_by_hand(scans, monkeypatch):
     scores = iter([0.8, 0.9, 0.6, 0.3])
     monkeypatch.setattr("scripts.registration.trials.climb", lambda transform, *_: (transform, 0.0))
     monkeypatch.setattr("scripts.registration.trials.Patches.correlation", lambda *_: next(scores))
-    trials = Trials(scans, ask(scans[1], 2000, torch.Generator().manual_seed(0)), 6, 400, 12.0)
+    trials = Trials(scans, ask(scans[1], 2000, torch.Generator().manual_seed(0)), CandidateSettings())
     assert trials.peak_ratio(TRUTH) == 1.0
     for mm in (0, 9, 30, 60):
         trials.climb(shifted(mm))
@@ -163,7 +165,7 @@ def test_no_matches(scans, monkeypatch):
     """Answers that all lie far outside: whatever the intensities alone may find has no match behind it."""
     away = RigidTransform.about([0, 0, 0], [5000, 0, 0], [0, 0, 0])
     network = use_oracle(monkeypatch, truth=away, outliers=0.0)
-    settings = replace(SETTINGS, zoom_passes=0)
+    settings = ONE_PASS
     fit = search(network, *scans, settings, torch.Generator().manual_seed(0))
     assert fit.asked == len(fit.matches) == 0
     assert not fit.matches.inlier.any()

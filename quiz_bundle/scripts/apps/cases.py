@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from ignite.engine import Engine
@@ -19,6 +20,7 @@ from ..core.options import LONGEST_NAME, as_bool, as_choice, as_path
 from ..images.hashes import content_sha256
 from ..images.landmarks import read_datalist
 from ..network.weights import weights_sha256
+from ..registration.register import Options
 from ..report.write import OUTPUT_NAMES, check_writable, set_aside
 from .anonymous import files_of
 from .cohort import Cohort
@@ -102,9 +104,9 @@ def check_paths(case: Mapping[str, object]) -> None:
             as_path(role, file)
 
 
-def made_by(network: nn.Module, **options: object) -> dict[str, object]:
-    """What a case's result depends on besides its files: the options, the weights, the version."""
-    return {**options, "weights": weights_sha256(network), "version": bundle_version()}
+def made_by(network: nn.Module, options: Options, **told: object) -> dict[str, object]:
+    """What a case's result depends on besides its files: the options and what is told, the weights, the version."""
+    return {**asdict(options), **told, "weights": weights_sha256(network), "version": bundle_version()}
 
 
 class Cases(Dataset):

@@ -11,11 +11,11 @@ from monai.inferers import Inferer
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from ..core.options import as_bool, as_seed, settings_of
 from ..core.rigid import RigidTransform
 from ..network.padding import pad_together
+from ..registration.register import Options
 from ..registration.result import Matches
-from ..registration.search import Fit, SearchSettings, search
+from ..registration.search import Fit, search
 
 ROWS = 9  # fixed mm (3), moving mm (3), confidence, cycle error in mm, inlier
 
@@ -108,18 +108,14 @@ class QuizInferer(Inferer):
     """Searches a packed pair: image (1, 2, I, J, K) to matches (1, 9, M) in mm.
 
     Args:
-        amp: encode in bfloat16.
-        seed: of the draws.
-        search: settings of ``SearchSettings``.
+        options: of the registration.
     """
 
-    def __init__(self, amp: object = False, seed: object = 0, search: Mapping[str, object] | None = None) -> None:
+    def __init__(self, options: Options) -> None:
         super().__init__()
-        self.amp, self.seed = as_bool("amp", amp), as_seed(seed)
-        self.settings = settings_of(SearchSettings, "search", search)
+        self.options = options
 
     def __call__(self, inputs: MetaTensor, network: torch.nn.Module, *args: object, **kwargs: object) -> MetaTensor:
         """Find the matches of one pair."""
-        generator = torch.Generator().manual_seed(self.seed)
-        fit = search(network, *unpack_pair(inputs), self.settings, generator, self.amp)
-        return fit_to_tensor(fit)
+        generator = torch.Generator().manual_seed(self.options.seed)
+        return fit_to_tensor(search(network, *unpack_pair(inputs), self.options.search, generator, self.options.amp))

@@ -65,7 +65,7 @@ def prepare(fixed: MetaTensor, moving: MetaTensor, shape: Sequence[int], options
     backward = not smaller_is_fixed(*standard)
     resize = Resize(shape, mode="trilinear", anti_aliasing=True)
     generator = torch.Generator().manual_seed(options.seed)
-    points = ask(standard[1] if backward else standard[0], options.search.queries, generator)
+    points = ask(standard[1] if backward else standard[0], options.search.match.queries, generator)
     return Prepared([resize(volume) for volume in standard], points, backward)
 
 
@@ -85,14 +85,14 @@ def settle(look: Look, options: Options) -> tuple[RigidTransform | None, Matches
             confidence). Of ``search``: ``cycle_limit``, in voxels of the searched volume (infinite: no filter), and
             ``threshold``, likewise.
     """
-    kept = believable(look.matches, options.search.cycle_limit * look.voxel_mm, least=0.0)
+    kept = believable(look.matches, options.search.match.cycle_limit * look.voxel_mm, least=0.0)
     ends = kept.fixed_mm, kept.moving_mm
     if len(kept) == 0:
         return None, kept
     if options.transform == "translation":
         return RigidTransform(fit_translation(*ends)), kept
     generator = torch.Generator().manual_seed(options.seed)
-    threshold_mm = options.search.threshold * look.voxel_mm
+    threshold_mm = options.search.fit.threshold * look.voxel_mm
     try:
         return fit_robust(*ends, kept.confidence, threshold_mm=threshold_mm, generator=generator)[0], kept
     except ValueError:  # too few, or on a line

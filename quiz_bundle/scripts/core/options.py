@@ -8,7 +8,8 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from dataclasses import is_dataclass
+from typing import TypeVar, get_type_hints
 
 import torch
 
@@ -112,17 +113,23 @@ def printable(name: str) -> str:
 
 
 def settings_of(kind: Callable[..., Settings], name: str, values: Mapping[str, object] | None) -> Settings:
-    """A data class of settings from the values of a config's id.
+    """A data class of settings from the values of a config's id; where a setting is such a class itself, of its mapping.
 
     Raises:
         InputError: there is no such setting; names the nearest one.
     """
     known = inspect.signature(kind).parameters
+    stages = {key: hint for key, hint in get_type_hints(kind).items() if is_dataclass(hint)}
     for key in values or {}:
         if key not in known:
             remedy = f"did you mean --{name}#{nearest(key, known)}?"
             raise InputError(f"{name}#{key}", f"a setting of {name}", "one that does not exist", remedy)
-    return kind(**(values or {}))
+    return kind(
+        **{
+            key: settings_of(stages[key], f"{name}#{key}", value) if key in stages and isinstance(value, Mapping) else value
+            for key, value in (values or {}).items()
+        }
+    )
 
 
 def as_seed(value: object) -> int:

@@ -14,7 +14,7 @@ from ..network.quiznet import QuizNet
 from .matcher import Matcher
 from .queries import LEAST_CONFIDENCE
 from .result import Answers
-from .search import SearchSettings
+from .settings import SearchSettings
 from .zoom import common_region, tiles
 
 
@@ -45,12 +45,12 @@ def answer(
     region = None
     if transform is not None:
         rigid = (transform.inverse() if backward else transform)(asked)
-        region = common_region(*pair, transform, settings.margin)
+        region = common_region(*pair, transform, settings.match.margin)
     nobody = asked[:0]
     looks = (
         [(list(pair), [torch.arange(len(asked))] * 2)]
         if region is None
-        else tiles(region, (nobody, asked) if backward else (asked, nobody), settings.tile, settings.overlap)
+        else tiles(region, (nobody, asked) if backward else (asked, nobody), settings.match.tile, settings.match.overlap)
     )
     for volumes, rows in looks:
         here, there = volumes[::-1] if backward else volumes
@@ -62,7 +62,7 @@ def answer(
         found = matcher.one_way(asked[row], backward)
         ends = found.fixed_mm if backward else found.moving_mm
         known = inside(ends, there.affine, there.shape[1:]) & (found.confidence >= LEAST_CONFIDENCE)
-        known &= found.cycle_error_mm <= settings.cycle_limit * matcher.spacing_mm
+        known &= found.cycle_error_mm <= settings.match.cycle_limit * matcher.spacing_mm
         points[row[known]], confidence[row] = ends[known], found.confidence
     here, there = pair[::-1] if backward else pair  # the region goes a margin beyond the moving field
     seen = inside(asked, here.affine, here.shape[1:]) & inside(points, there.affine, there.shape[1:])

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..core.bundle import BUNDLE
 from ..core.errors import InputError
-from ..core.options import as_bool, as_choice, as_seed, as_uid, settings_of
+from ..core.options import as_bool, as_choice, as_seed, as_uid
 from ..core.rigid import RigidTransform, fit_translation, polish
 from ..core.threads import free_threads
 from ..images.dicom.dose import Dose, read_dose
@@ -38,7 +38,8 @@ from .metrics import inside_both, landmark_report
 from .queries import select
 from .region import in_region
 from .result import Registration, Verdict
-from .search import Fit, SearchSettings, mark_inliers, search
+from .search import Fit, mark_inliers, search
+from .settings import SearchSettings
 from .settle import Settled, settle
 
 VOLUMES = ("fixed", "moving", "fixed_region", "moving_labels")
@@ -77,7 +78,7 @@ class Options:
     @classmethod
     def of(cls, search: Mapping[str, object] | None = None, **options: object) -> Options:
         """From a config's plain values."""
-        return cls(search=settings_of(SearchSettings, "search", search), **options)  # type: ignore[arg-type]
+        return cls(search=SearchSettings.of(search), **options)  # type: ignore[arg-type]
 
 
 class Stopwatch:
@@ -256,7 +257,7 @@ def conclude(
             pair,
             region,
             refined=options.refine and options.transform == "rigid",
-            limit_mm=options.search.threshold * found.spacing,
+            limit_mm=options.search.fit.threshold * found.spacing,
             points=options.compare_points,
             seed=options.seed,
             stage=watch.stage,
@@ -299,7 +300,7 @@ def conclude(
             "amp": options.amp,
             "spacing_mm": options.search.spacing,
             "coarse_spacing_mm": options.search.coarse_spacing,
-            "queries_per_pass": options.search.queries,
+            "queries_per_pass": options.search.match.queries,
             "hu_window": list(options.window),
             "queries_in": case.get("queries_in") or "fixed",
             "fingerprint": case.get("fingerprint", ""),
@@ -329,9 +330,9 @@ def final_fit(found: Fit, options: Options, fixed_region: MetaTensor | None) -> 
     if transform is None:
         return found
     if fixed_region is not None:
-        threshold = options.search.threshold * found.spacing
+        threshold = options.search.fit.threshold * found.spacing
         matches = select(matches, in_region(matches.fixed_mm, fixed_region))
-        transform = polish(transform, matches.fixed_mm, matches.moving_mm, matches.confidence, options.search.reach)
+        transform = polish(transform, matches.fixed_mm, matches.moving_mm, matches.confidence, options.search.fit.reach)
         matches = mark_inliers(matches, transform, threshold)
     if options.transform == "translation":
         if not matches.inlier.any():

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..core.rigid import RigidTransform
 from .agreement import Patches
 from .refine import climb
+from .settings import CandidateSettings
 
 NOISE = 0.01  # what two scans of one thing leave unexplained
 
@@ -21,14 +22,12 @@ class Trials:
     Args:
         pair: fixed and moving volumes (1, I, J, K).
         points_mm: (N, 3) body points of the moving one, RAS mm.
-        steps: L-BFGS steps of a climb.
-        patches: points, of the first ones, round which the outcome is judged.
-        same_place: mean distance in mm up to which two maps are of one place.
+        settings: steps of a climb, patches round which its outcome is judged, how far one place reaches.
     """
 
-    def __init__(self, pair: Sequence[MetaTensor], points_mm: Tensor, steps: int, patches: int, same_place: float) -> None:
-        self.pair, self.points_mm, self._steps, self._same_place = pair, points_mm, steps, same_place
-        self._middles = points_mm[:patches]
+    def __init__(self, pair: Sequence[MetaTensor], points_mm: Tensor, settings: CandidateSettings) -> None:
+        self.pair, self.points_mm, self._settings = pair, points_mm, settings
+        self._middles = points_mm[: settings.patches]
         self._patches = Patches(*pair, self._middles)
         self._tried: list[tuple[RigidTransform, float]] = []
 
@@ -38,7 +37,7 @@ class Trials:
         The correlation over the whole body has the wider slopes to climb, but bone on bone and skin on skin satisfy it in
         many places; patch by patch only the right place does.
         """
-        better, _ = climb(transform, *self.pair, self.points_mm, self._steps)
+        better, _ = climb(transform, *self.pair, self.points_mm, self._settings.steps)
         self._tried.append((better, self._patches.correlation(better)))
         return self._tried[-1]
 
@@ -55,7 +54,7 @@ class Trials:
         Args:
             place: fixed to moving, RAS mm; what was tried within ``same_place`` of it is the same place.
         """
-        return peak_ratio(place, self._tried, self._middles, self._same_place)
+        return peak_ratio(place, self._tried, self._middles, self._settings.same_place)
 
 
 def peak_ratio(

@@ -148,7 +148,7 @@ class _Judge:
             larger = self.ordered[0]
             seen = inside(there, larger.affine, larger.shape[1:])
             common = (points_mm if self.flip else there)[seen]
-        trials = self._trials(ask(self.coarse[1], self.options.search.trial_points, generator), own)
+        trials = self._trials(ask(self.coarse[1], self.options.search.candidates.points, generator), own)
         return _Ground(points_mm, common, own, self.own.verdict, self.found.matches, trials, part=False)
 
     def _part(self, number: int) -> _Ground:
@@ -171,7 +171,7 @@ class _Judge:
     def _trials(self, points_mm: Tensor, own: RigidTransform | None) -> Trials:
         """Our own place and its neighbours, tried on the coarse pair as ``search`` does."""
         settings = self.options.search
-        trials = Trials(self.coarse, points_mm, settings.trial_steps, settings.trial_patches, settings.same_place)
+        trials = Trials(self.coarse, points_mm, settings.candidates)
         if own is not None:
             self._try(trials, own)
         return trials
@@ -180,7 +180,7 @@ class _Judge:
         """Climb from a map, and from a vertebra or a turn beside it."""
         settings, place = self.options.search, self._turned(transform)
         trials.climb(place)
-        for other in neighbours(place, trials.points_mm, settings.slips, settings.turns):
+        for other in neighbours(place, trials.points_mm, settings.candidates.slips, settings.candidates.turns):
             trials.climb(other)
 
     def _turned(self, transform: RigidTransform) -> RigidTransform:
@@ -196,13 +196,13 @@ class _Judge:
 
     def marked(self, matches: Matches, transform: RigidTransform) -> Matches:
         """Matches, those that agree with a map marked."""
-        return mark_inliers(matches, transform, self.options.search.threshold * self.found.spacing)
+        return mark_inliers(matches, transform, self.options.search.fit.threshold * self.found.spacing)
 
     def peak_ratio(self, transform: RigidTransform, ground: _Ground) -> float:
         """What the best other place leaves unexplained, ours among them, over what a map's place does."""
         self._try(ground.trials, transform)
         ratio, apart = ground.trials.peak_ratio(self._turned(transform)), ground.distance_mm(transform)
-        if not ground.part and apart is not None and apart[0] <= self.options.search.same_place:
+        if not ground.part and apart is not None and apart[0] <= self.options.search.candidates.same_place:
             ratio = min(ratio, self.found.peak_ratio)  # the search has tried more places than these
         return ratio
 

@@ -18,7 +18,7 @@ from ...registration.parts import Piece
 from ...registration.queries import ask, no_matches
 from ...registration.register import Options, Stopwatch, conclude
 from ...registration.result import Matches
-from ...registration.search import Fit, fit_found, nominate, search, smaller_is_fixed
+from ...registration.search import Fit, choose_place, fit_found, search, smaller_is_fixed
 from ...registration.trials import Trials
 from ...synthetic.regimes import EvaluationCase, part_region
 from ..peers import PeerResult
@@ -129,7 +129,7 @@ class QuizMethods:
         pair = [standardise(volume, settings.spacing, options.window) for volume in (case.fixed, case.moving)]
         coarse = [resample(v, *standard_grid(v, settings.coarse_spacing), outside=0.0) for v in pair]
         generator = torch.Generator().manual_seed(options.seed)
-        found = Matcher(self.network, *coarse, amp=options.amp).match(settings.queries, generator)
+        found = Matcher(self.network, *coarse, amp=options.amp).match(settings.match.queries, generator)
         return pair, fit_found(found, settings.coarse_spacing, settings, generator)
 
     def _coarse(self, case: EvaluationCase, options: Options, robust: bool) -> Answer:
@@ -151,10 +151,10 @@ def _without_network(case: EvaluationCase, options: Options) -> Answer:
     ordered = pair[::-1] if flip else pair  # the smaller scan is looked for in the larger one, as ``search`` does
     coarse = [resample(v, *standard_grid(v, settings.coarse_spacing), outside=0.0) for v in ordered]
     generator = torch.Generator().manual_seed(options.seed)
-    tried = ask(coarse[1], settings.trial_points, generator)
-    trials = Trials(coarse, tried, settings.trial_steps, settings.trial_patches, settings.same_place)
+    tried = ask(coarse[1], settings.candidates.points, generator)
+    trials = Trials(coarse, tried, settings.candidates)
     fit = Fit(None, None, no_matches(), 0, settings.coarse_spacing)
-    answer, _ = nominate(fit, trials, settings, generator)
+    answer, _ = choose_place(fit, trials, settings, generator)
     if answer is not None:
         points = ask(ordered[1], options.compare_points, torch.Generator().manual_seed(options.seed))
         answer = Piece(answer, points, 1.0, 1.0, whole=True).refined(*ordered)
