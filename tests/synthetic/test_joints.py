@@ -11,11 +11,13 @@ from scripts.images.nifti import write_nifti
 from scripts.images.volumes import make_volume
 from scripts.registration.metrics import tre_mm
 from scripts.synthetic import regimes
+from scripts.synthetic.correspondences import correspondences
 from scripts.synthetic.hips import femora_by_rule
 from scripts.synthetic.joints import find_joints, joints_beside, phantom_joints
 from scripts.synthetic.phantom import PelvisPhantom
+from scripts.synthetic.regime_parts import draw_parts
 from scripts.synthetic.regimes import REGIMES, draw_case, part_region
-from scripts.synthetic.synthesis import PairRecipe, Source, correspondences, draw_pair
+from scripts.synthetic.synthesis import PairRecipe, Source, draw_pair
 
 SHAPE, SPACING = (100, 60, 110), 4.0  # 400 x 240 x 440 mm about the origin
 
@@ -87,6 +89,20 @@ def test_hips_of_the_phantom(phantom):
     assert torch.linalg.det(torch.stack(slopes, -1)).min() > 0
     asis, shaft = session.landmarks["asis_right"], head + torch.tensor([38.0, 0.0, -110.0])
     assert bend.part_of(torch.stack([asis, shaft])).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("regime", ["A1", "A3"])
+def test_the_field_is_centred_on_the_part_that_is_measured(phantom, regime):
+    """More than half of the bone within 60 mm of the field's middle is that part's, in every draw."""
+    session, joints = phantom
+    recipe = REGIMES[regime]
+    bone = ijk_to_mm((session.volume.as_tensor()[0] > 200).nonzero()[::4], session.volume.affine)
+    for seed in range(8):
+        bend, _, pose = draw_parts(recipe, np.random.RandomState(seed), joints)
+        middle = bend.part_maps()[recipe.part] @ pose
+        near = bone[(bone - middle(torch.zeros(1, 3))).norm(dim=1) < 60]
+        assert len(near) > 100
+        assert (bend.part_of(near) == bend.names.index(recipe.part)).double().mean() > 0.6
 
 
 def test_pairs_of_the_phantom_bend_in_training(phantom):

@@ -9,8 +9,9 @@ from monai.data import MetaTensor
 from scripts.core.geometry import apply_affine, as_affine, grid_affine, ijk_to_mm, inside, lattice_ijk, mm_to_ijk
 from scripts.core.rigid import RigidTransform
 from scripts.synthetic import appearance, synthesis
+from scripts.synthetic.correspondences import correspondences
 from scripts.synthetic.deformation import SmoothDeformation, Swell
-from scripts.synthetic.synthesis import Motion, PairRecipe, Source, correspondences, cut_to, draw_pair, render, stretched
+from scripts.synthetic.synthesis import Motion, PairRecipe, Source, cut_to, draw_pair, render, stretched
 
 SPACING = 5.0
 BARE = {"couch": 0.0, "bubbles": 0.0, "applicator": 0.0, "cbct": 0.0, "noise": (0.0, 0.0)}

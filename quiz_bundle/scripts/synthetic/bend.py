@@ -150,7 +150,8 @@ class Bend:
             here, wanted = points[:, todo], target[:, todo]
             there = self._step((here[:, None] + probes).reshape(3, -1), step).reshape(3, 4, -1)
             slopes = ((there[:, 1:] - there[:, :1]) / SLOPE_MM).permute(2, 0, 1)
-            move = torch.linalg.solve(slopes, left[:, todo].T).T
+            move = torch.linalg.solve_ex(slopes, left[:, todo].T).result.T
+            move = torch.where(move.isfinite().all(0), move, 0.0)  # in a fold there is no slope to follow
             pace = torch.ones(len(todo), dtype=torch.float64)
             for _ in range(12):
                 ahead = here + pace * move

@@ -38,7 +38,6 @@ from .motion import Motion
 from .skeleton import random_hinge
 
 AIR = appearance.AIR
-LABEL_MM = 1e-4  # to which points that a network learns from are true
 BENDS = {"hips": 3.0, "neck": 3.0, "spine": 2.0, "shoulders": 0.5, "organs": 0.5, "hinge": 1.0}
 
 
@@ -307,20 +306,3 @@ def turned(grid: Grid, rotation: Tensor) -> Grid:
     middle = centre_mm(grid.affine, grid.shape)
     turn = RigidTransform.from_parts(rotation, middle - rotation @ middle)
     return Grid(turn.matrix @ grid.affine, grid.shape)
-
-
-def correspondences(pair: SyntheticPair, count: int, random: np.random.RandomState) -> tuple[Tensor, Tensor]:
-    """True point pairs, half drawn in the moving body and half in the fixed one; some lie outside the other's field.
-
-    Returns:
-        Fixed points and moving points, (N, 3) each, RAS mm, float64.
-    """
-    from_fixed = body_points(pair.fixed, count - count // 2, random)
-    if len(pair.body_mm) == 0:
-        return from_fixed, pair.motion.inverse(from_fixed, LABEL_MM)
-    from_moving = pair.body_mm[torch.as_tensor(random.randint(len(pair.body_mm), size=count // 2))]
-    try:
-        there = pair.motion.inverse(from_fixed, LABEL_MM)
-    except ValueError:  # a bend too sharp to be undone everywhere: what the moving scan shows is true all the same
-        return pair.motion(from_moving), from_moving
-    return torch.cat([pair.motion(from_moving), from_fixed]), torch.cat([from_moving, there])

@@ -16,10 +16,11 @@ from ..images.landmarks import read_landmarks
 from ..images.volume_checks import check_field
 from ..images.volumes import load_volume, make_volume, resample, standard_grid
 from ..network.padding import pad_together
+from ..synthetic.correspondences import draw_true_pair
 from ..synthetic.joints import Joints, find_joints, joints_beside, phantom_joints
 from ..synthetic.painting import load_painting
 from ..synthetic.phantom import PelvisPhantom
-from ..synthetic.synthesis import PairRecipe, Source, correspondences, draw_pair
+from ..synthetic.synthesis import PairRecipe, Source
 from .close_up import close_up
 
 FEMUR = 2  # among the labels of a painting
@@ -133,8 +134,7 @@ class DrawPaird(Randomizable, Transform):
                 points = data["fixed_points"], data["moving_points"]
                 pair["fixed"], pair["moving"] = close_up(near[recipe.spacing], points, recipe, random)
             return pair
-        pair = draw_pair(data["source"], recipe, random)
-        fixed_mm, moving_mm = correspondences(pair, self.points, random)
+        pair, fixed_mm, moving_mm = draw_true_pair(data["source"], recipe, self.points, random)
         points = {"fixed_points": fixed_mm, "moving_points": moving_mm, "parts": pair.motion.followed(moving_mm)}
         return {"fixed": pair.fixed, "moving": pair.moving, **points, "drawn": True}
 
