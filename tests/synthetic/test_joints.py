@@ -101,7 +101,7 @@ def test_the_field_is_centred_on_the_part_that_is_measured(phantom, regime):
         bend, _, pose = draw_parts(recipe, np.random.RandomState(seed), joints)
         middle = bend.part_maps()[recipe.part] @ pose
         near = bone[(bone - middle(torch.zeros(1, 3))).norm(dim=1) < 60]
-        assert len(near) > 100
+        assert len(near) > 50
         assert (bend.part_of(near) == bend.names.index(recipe.part)).double().mean() > 0.6
 
 
