@@ -3,9 +3,10 @@
 import pytest
 import torch
 from hinged import UPPER, apart_mm, hinged_pair, lower
-from scripts.core.geometry import ijk_to_mm, lattice_ijk
+from scripts.core.geometry import grid_affine, ijk_to_mm, inside, lattice_ijk
 from scripts.core.rigid import RigidTransform, angle_deg
 from scripts.images.volumes import make_volume, standardise
+from scripts.registration import parts
 from scripts.registration.parts import Piece, find_pieces, nearest_piece
 from scripts.registration.queries import ask
 from scripts.registration.region import find_region, in_region, region_points, region_shifts, region_turns
@@ -42,6 +43,51 @@ def test_a_hinge_makes_two_parts_and_the_middle_says_which_is_first(matters):
 def test_a_body_that_moved_as_one_stays_whole():
     _, whole, pieces = pieces_of(hinged_pair(turn_deg=(0.0, 0.0, 0.0)), UPPER)
     assert pieces == [whole]
+
+
+@pytest.mark.parametrize(("bone", "in_doubt"), [([900, 700], True), ([900, 500], False)])
+def test_two_parts_with_nearly_the_same_bone_are_in_doubt(monkeypatch, bone, in_doubt):
+    """By how far the map of the first is off on the second: the halves turned by 20 degrees against each other."""
+    monkeypatch.setattr(parts, "bone_counts", lambda *_: torch.tensor(bone))
+    _, _, (first, second) = pieces_of(hinged_pair(middle=(0.0, 0.0, 30.0)), BETWEEN)
+    away = second.points_mm[:400]
+    apart = (first.start.inverse()(away) - second.start.inverse()(away)).norm(dim=1).mean()
+    assert float(apart) > 10.0 and second.doubt_mm == 0.0
+    assert first.doubt_mm == (pytest.approx(float(apart)) if in_doubt else 0.0)
+
+
+def sliding_pair(slide_mm: float):
+    """Lumps of bone in an oblong body, and lumps of fat that slide upwards along them: fixed and moving, standardised."""
+    generator = torch.Generator().manual_seed(3)
+    lumps = (torch.rand(60, 3, generator=generator, dtype=torch.float64) * 2 - 1) * torch.tensor([90.0, 60.0, 110.0])
+    shape = (40, 30, 50)
+    affine = grid_affine(6.0, shape, [0.0, 0.0, 0.0])
+    points = ijk_to_mm(lattice_ijk(shape), affine)
+    up = torch.tensor([0.0, 0.0, slide_mm], dtype=torch.float64)
+    volumes = []
+    for shift in (torch.zeros(3, dtype=torch.float64), up):
+        hu = torch.where((points / torch.tensor([105.0, 75.0, 135.0])).norm(dim=1) < 1, 0.0, -1000.0).double()
+        for n, lump in enumerate(lumps):
+            fat = n % 3 > 0
+            far = (points - lump - (shift if fat else 0)).square().sum(1)
+            hu += (-160.0 if fat else 900.0) * torch.exp(-far / (2 * 11.0**2))
+        volumes.append(standardise(make_volume(hu.float().reshape(1, *shape), affine), 6.0))
+    return volumes, lumps[::3]
+
+
+@pytest.mark.parametrize("slide_mm", [0.0, 9.0])
+def test_bones_stay_where_the_body_slides_along_them(slide_mm):
+    """The map of most of the body is the slide's; bones that are let alone go back to where they were."""
+    (fixed, moving), bones = sliding_pair(slide_mm)
+    body = RigidTransform.about([0.0, 0.0, 0.0], [0.0, 0.0, slide_mm], [0.0, 0.0, 0.0])
+    round_ = torch.randn(20, len(bones), 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 9.0
+    found = parts.bones_alone(body.inverse().matrix, fixed, moving, (bones + round_).reshape(-1, 3))
+    if slide_mm == 0:
+        assert found is None
+    else:
+        assert (RigidTransform(found)(bones) - bones).norm(dim=1).mean() < 1.0
+        near = (bones + round_).reshape(-1, 3) * 0.3  # too little spread to fix a map
+        assert parts.bones_alone(body.inverse().matrix, fixed, moving, near) is None
 
 
 def test_points_belong_to_the_nearest_part():
@@ -86,3 +132,15 @@ def test_a_region_in_the_air_keeps_the_map_of_the_body():
     scans = [standardise(volume, 5.0) for volume in hinged_pair()]
     piece = find_region(BETWEEN.inverse(), *scans[::-1], torch.zeros(0, 3, dtype=torch.float64))
     assert piece.start.matrix.equal(BETWEEN.inverse().matrix) and piece.peak_ratio == 1.0
+
+
+def test_what_the_other_field_does_not_show_of_a_region_is_left_out():
+    """A region of the whole body, a field of its upper half: points beyond the field say nothing of the map."""
+    pair = hinged_pair(turn_deg=(0.0, 0.0, 0.0), middle=(0.0, 0.0, 60.0), field=(52, 40, 26))
+    scans = [standardise(volume, 5.0) for volume in pair]
+    points = ask(scans[0], 6000, torch.Generator().manual_seed(0))
+    piece = find_region(UPPER.inverse(), *scans[::-1], points)
+    placed = piece.start.inverse()(piece.points_mm)
+    assert 0.2 * len(points) < len(piece.points_mm) < 0.8 * len(points)
+    assert inside(placed, scans[1].affine, scans[1].shape[1:]).all()
+    assert apart_mm(piece.start.inverse(), UPPER, "upper") < 3.0

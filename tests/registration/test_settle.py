@@ -3,11 +3,13 @@
 import sys
 
 import pytest
+import torch
 from hinged import UPPER, apart_mm, hinged_pair, lower
 from oracle import quick, use_oracle
 from scripts.core.geometry import ijk_to_mm, lattice_ijk
 from scripts.core.rigid import RigidTransform, angle_deg
 from scripts.images.volumes import make_volume
+from scripts.registration import parts
 from scripts.registration.queries import no_matches
 from scripts.registration.register import register
 from scripts.registration.search import Fit
@@ -43,6 +45,14 @@ def test_the_part_in_the_middle_is_handed_out_and_judged(monkeypatch, swap):
     heights = [float((turned(UPPER)(part.places_mm) if swap else part.places_mm)[:, 2].mean()) for part in result.parts]
     if not swap:
         assert heights[0] > -20 > heights[1]  # places are in the fixed scan
+
+
+def test_a_choice_between_two_parts_that_is_close_is_not_accepted(monkeypatch):
+    monkeypatch.setattr(parts, "bone_counts", lambda *_: torch.tensor([900, 800]))
+    result = register_hinged(monkeypatch)
+    assert not result.verdict.accepted
+    assert "nearly as much bone" in result.verdict.reasons[-1] and "fixed_region" in result.verdict.reasons[-1]
+    assert apart_mm(result.fixed_to_moving, UPPER, "upper") < 2.0  # found all the same
 
 
 def test_a_named_region_is_the_only_part(monkeypatch):

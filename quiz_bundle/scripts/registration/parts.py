@@ -14,10 +14,11 @@ from monai.data import MetaTensor
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ..core.geometry import centre_mm, ijk_to_mm
+from ..core.geometry import apply_affine, centre_mm, ijk_to_mm
 from ..core.rigid import RigidTransform, polish
 from ..images.volumes import resample, standard_grid
 from .agreement import Patches, patch_correlations, patches_at, values_at
+from .assess import second_spread
 from .blocks import Blocks, Group, climb_blocks, climb_many, groups, whole_map
 from .refine import bend
 from .trials import NOISE, neighbours, peak_ratio
@@ -31,11 +32,15 @@ ALONE_GAIN, FEW_BLOCKS = 3.0, 8  # two that stray tell a part; one by this facto
 # What slides (organs along the spine in breathing) does not turn: then so many of the blocks agree on a second map, so far
 # from the first and so much better for them on average.
 SLID_SHARE, SLID_MM, SLID_GAIN = 0.25, 9.0, 2.0
+# Where what slides is most of the body: bone that climbs alone goes so far from the map of the whole, and leaves so many
+# times less unexplained within patches; only where it spreads so far does it fix a map.
+BONE_MM, BONE_GAIN, BONE_SPREAD_MM = 3.0, 1.6, 35.0
 MOST_AGREE = 0.4  # share of the blocks that one map has to win; where none does, the body has deformed all over
 MOST_PARTS, LEAST_SHARE = 5, 0.05  # of the body: smaller ones are no parts
 PATCHES = 1500  # of the body that are shared out, and of the bend that refines a part
 SMOOTH_MM = 15.0  # standard deviation over which neighbouring patches decide together
 CENTRE_MM, BONE_HU = 60.0, 200.0  # a part matters by its bone so near to the middle of the smaller scan
+NEARLY = 0.7  # share of that bone from which on another part may as well be meant
 BONY, LEAST_BONY = 0.08, 100  # share of bone from which on a patch holds it; such patches that fix a map
 REACH_MM = 7.0  # at which a patch has no say in the map of its part any more
 SAME_PLACE_MM = 12.0  # up to which two maps are of one place
@@ -53,6 +58,8 @@ class Piece:
         share: of the body's patches.
         peak_ratio: see ``Trials.peak_ratio``.
         whole: whether its map is that of all its tissue; if not, it is that of its bone, what leaves it has no say.
+        doubt_mm: mean distance in mm between its map and that of another part that may as well be meant, on that part; 0
+            where there is none.
     """
 
     start: RigidTransform
@@ -60,6 +67,7 @@ class Piece:
     share: float
     peak_ratio: float
     whole: bool
+    doubt_mm: float = 0.0
 
     def refined(self, fixed: MetaTensor, moving: MetaTensor) -> RigidTransform:
         """Its map by its own intensities; the start where too little of it can be compared."""
@@ -90,8 +98,14 @@ def find_pieces(whole: Piece, fixed: MetaTensor, moving: MetaTensor, generator: 
     coarse = [resample(v, *standard_grid(v, COARSE_MM), outside=0.0) for v in (fixed, moving)]
     blocks = climb_blocks(whole.start, *coarse, points_mm, generator)
     found = groups(blocks, MOST_PARTS)
-    if not found or not moved_in_parts(blocks, found, *coarse):
+    if not found:
         return [whole]
+    agree = float(found[0].members.double().mean())
+    if not moved_in_parts(blocks, found, *coarse):
+        bones = bones_alone(whole_map(blocks), *coarse, bony(points_mm, moving))
+        if bones is None:
+            return [whole]
+        found = [replace(found[0], backward=bones), *found[:MOST_PARTS]]
     patches = points_mm[:PATCHES]
     correlations = patch_correlations(torch.stack([group.backward for group in found]), *coarse, patches)
     labels = share_out(*correlations, patches)
@@ -99,11 +113,10 @@ def find_pieces(whole: Piece, fixed: MetaTensor, moving: MetaTensor, generator: 
     labels = share_out(correlations[0][kept], correlations[1], patches)
     tree = cKDTree(patches)
     counts = bone_counts(moving, tree, labels, len(kept))
-    agree = float(found[0].members.double().mean())
     if agree < MOST_AGREE or not counts.any():  # no part that holds, or none that matters: the body as a whole, bent
         return [replace(whole, start=RigidTransform(whole_map(blocks)).inverse())]
     if len(kept) == 1:  # what strays is no part, but it is not to pull at the map
-        return [replace(whole, start=RigidTransform(found[0].backward).inverse(), whole=False)]
+        return [replace(whole, start=RigidTransform(found[kept[0]].backward).inverse(), whole=False)]
     label_of = labels[torch.from_numpy(tree.query(points_mm)[1])]
     maps = [RigidTransform(found[n].backward).inverse() for n in kept]
     pieces = []
@@ -112,7 +125,15 @@ def find_pieces(whole: Piece, fixed: MetaTensor, moving: MetaTensor, generator: 
         tried = try_places(neighbours(maps[n], mine, SLIPS_MM, TURNS_DEG) + maps, coarse, mine)
         ratio = peak_ratio(maps[n], tried, mine[:JUDGES], SAME_PLACE_MM)
         pieces.append(Piece(maps[n], mine, float((labels == n).double().mean()), ratio, whole=False))
-    return pieces
+    amount = counts.sort(descending=True).values
+    rivals = pieces[1 : int((amount >= NEARLY * amount[0]).sum())]
+    return [replace(pieces[0], doubt_mm=max((apart_mm(pieces[0], rival) for rival in rivals), default=0.0)), *pieces[1:]]
+
+
+def apart_mm(piece: Piece, other: Piece) -> float:
+    """Mean distance in mm between where the maps of two parts put the points of the second one."""
+    points = other.points_mm[:JUDGES]
+    return float((piece.start.inverse()(points) - other.start.inverse()(points)).norm(dim=-1).mean())
 
 
 def try_places(
@@ -147,6 +168,24 @@ def moved_in_parts(blocks: Blocks, found: Sequence[Group], fixed: MetaTensor, mo
     members = found[1].members
     slid = float(apart[members].mean()) > SLID_MM and float(gain[members].mean()) > SLID_GAIN
     return slid and float(members.double().mean()) >= SLID_SHARE
+
+
+def bones_alone(whole: Tensor, fixed: MetaTensor, moving: MetaTensor, bony_mm: Tensor) -> Tensor | None:
+    """Where the bones lie when the body has slid along them: a moving-to-fixed map (4, 4); None where they moved with it.
+
+    Args:
+        whole: (4, 4) moving to fixed, RAS mm: the least-squares map of the body.
+        fixed, moving: standardised volumes (1, I, J, K), coarse.
+        bony_mm: (N, 3) points whose patches hold bone, RAS mm in the moving scan.
+    """
+    if second_spread(bony_mm) < BONE_SPREAD_MM:
+        return None
+    (alone,), _ = climb_many(whole[None], fixed, moving, bony_mm[None])
+    if float((apply_affine(alone, bony_mm) - apply_affine(whole, bony_mm)).norm(dim=-1).mean()) < BONE_MM:
+        return None
+    correlations, counts = patch_correlations(torch.stack([alone, whole]), fixed, moving, bony_mm[:JUDGES])
+    left = 1 - (correlations * counts).sum(1) / counts.sum()
+    return alone if float(left[1] + NOISE) > BONE_GAIN * float(left[0] + NOISE) else None
 
 
 def share_out(correlations: Tensor, counts: Tensor, patches_mm: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from .trials import neighbours, peak_ratio
 
 WIDE_MM, WIDE_POINTS, FINALISTS = 12.0, 300, 16  # voxels and points of the first look; what goes on from there
 LEAST_COVERED, AROUND_MM = 0.3, 60.0  # of a region, in the other field; how far round the field it is looked for otherwise
+LEAST_SHOWN = 0.1  # of a region, in the other field, once it is found
 
 
 def region_points(
@@ -68,6 +69,9 @@ def find_region(body: RigidTransform, fixed: MetaTensor, moving: MetaTensor, poi
     place, reached = max(tried, key=lambda one: one[1])
     tried += try_places(neighbours(place, points_mm[:JUDGES], SLIPS_MM, TURNS_DEG), coarse, points_mm)
     place, reached = max(tried, key=lambda one: one[1])
+    seen = inside(place.inverse()(points_mm), fixed.affine, fixed.shape[1:])
+    if seen.double().mean() >= LEAST_SHOWN and seen.sum() >= LEAST_POINTS:
+        points_mm = points_mm[seen]  # what the other field does not show says nothing of the map
     return Piece(place, points_mm, 1.0, peak_ratio(place, tried, points_mm[:JUDGES], SAME_PLACE_MM), whole=True)
 
 

@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 
 from ..core.geometry import inside
 from ..core.rigid import RigidTransform
-from .assess import LEAST_INLIERS, Evidence, assess, compare, expected_tre, gather
+from .assess import LEAST_INLIERS, WORST_MM, Evidence, assess, compare, expected_tre, gather
 from .parts import PATCHES, Piece, find_pieces, nearest_piece
 from .plausibility import examine
 from .queries import ask, select
@@ -105,6 +105,7 @@ def settle(
         verdict = assess(evidence(0), least_inliers=0 if by_part else LEAST_INLIERS)
         near = turned(maps[0]) if refined else pieces[0].start
         verdict = examine(near, *ordered, pieces[0].points_mm, scans[::-1] if backwards else scans).weigh(verdict)
+        verdict = judge_choice(verdict, pieces[0])
         expected = [verdict.expected_tre_mm, *(expected_tre(evidence(n))[0] for n in range(1, len(pieces)))]
     parts = []
     for mapped, piece, error in zip(maps, pieces, expected, strict=True):
@@ -116,3 +117,14 @@ def settle(
         share = float(in_region(compared, fixed_region).double().mean()) if len(compared) else 0.0
         parts = [replace(parts[0], share=share, chosen_by="region")]
     return Settled(transform, mark_inliers(found.matches, transform, limit_mm), verdict, parts)
+
+
+def judge_choice(verdict: Verdict, first: Piece) -> Verdict:
+    """The verdict, with a reason where another part may as well be meant, and lies elsewhere under the map of the first."""
+    if first.doubt_mm <= WORST_MM:
+        return verdict
+    reason = (
+        f"Another part of the body has nearly as much bone round the middle of the smaller scan, and this map is "
+        f"{first.doubt_mm:.0f} mm off there; name the part that matters with fixed_region."
+    )
+    return replace(verdict, accepted=False, reasons=[*verdict.reasons, reason])
