@@ -144,3 +144,17 @@ def test_what_the_other_field_does_not_show_of_a_region_is_left_out():
     assert 0.2 * len(points) < len(piece.points_mm) < 0.8 * len(points)
     assert inside(placed, scans[1].affine, scans[1].shape[1:]).all()
     assert apart_mm(piece.start.inverse(), UPPER, "upper") < 3.0
+
+
+def test_of_a_region_that_is_larger_than_the_other_field_only_what_it_shows_is_looked_for():
+    """The whole body is asked for, a field of 100 x 80 x 60 mm shows less than a tenth of it, and is full of it."""
+    pair = hinged_pair(turn_deg=(0.0, 0.0, 0.0), middle=(0.0, 0.0, 40.0), field=(20, 16, 12))
+    scans = [standardise(volume, 5.0) for volume in pair]
+    mask = make_volume((scans[0].as_tensor() > 0.25).float(), scans[0].affine)
+    points = region_points(mask, *scans, UPPER, 2000, torch.Generator().manual_seed(0))
+    assert 200 < len(points) < 1200  # of 8000 drawn
+    assert inside(UPPER(points), scans[1].affine, scans[1].shape[1:]).all()
+    side = (ijk_to_mm(lattice_ijk(mask.shape[1:]), mask.affine)[:, 0] > 35).reshape(mask.shape)
+    small = make_volume(mask.as_tensor() * side, mask.affine)
+    beside = region_points(small, *scans, UPPER, 2000, torch.Generator().manual_seed(0))
+    assert not inside(UPPER(beside), scans[1].affine, scans[1].shape[1:]).all()  # at the field's rim: it may have moved

@@ -34,7 +34,7 @@ ALONE_GAIN, FEW_BLOCKS = 3.0, 8  # two that stray tell a part; one by this facto
 SLID_SHARE, SLID_MM, SLID_GAIN = 0.25, 9.0, 2.0
 # Where what slides is most of the body: bone that climbs alone goes so far from the map of the whole, and leaves so many
 # times less unexplained within patches; only where it spreads so far does it fix a map.
-BONE_MM, BONE_GAIN, BONE_SPREAD_MM = 3.0, 1.6, 35.0
+BONE_MM, BONE_GAIN, BONE_SPREAD_MM = 3.0, 1.75, 18.0
 MOST_AGREE = 0.4  # share of the blocks that one map has to win; where none does, the body has deformed all over
 MOST_PARTS, LEAST_SHARE = 5, 0.05  # of the body: smaller ones are no parts
 PATCHES = 1500  # of the body that are shared out, and of the bend that refines a part
@@ -98,14 +98,14 @@ def find_pieces(whole: Piece, fixed: MetaTensor, moving: MetaTensor, generator: 
     coarse = [resample(v, *standard_grid(v, COARSE_MM), outside=0.0) for v in (fixed, moving)]
     blocks = climb_blocks(whole.start, *coarse, points_mm, generator)
     found = groups(blocks, MOST_PARTS)
-    if not found:
-        return [whole]
-    agree = float(found[0].members.double().mean())
-    if not moved_in_parts(blocks, found, *coarse):
-        bones = bones_alone(whole_map(blocks), *coarse, bony(points_mm, moving))
+    if found and moved_in_parts(blocks, found, *coarse):
+        agree = float(found[0].members.double().mean())
+    else:
+        everything = Group(whole_map(blocks), torch.ones(len(blocks), dtype=torch.bool)) if len(blocks) else None
+        bones = None if everything is None else bones_alone(everything.backward, *coarse, bony(points_mm, moving))
         if bones is None:
             return [whole]
-        found = [replace(found[0], backward=bones), *found[:MOST_PARTS]]
+        found, agree = [replace(everything, backward=bones), *(found or [everything])][:MOST_PARTS], 1.0
     patches = points_mm[:PATCHES]
     correlations = patch_correlations(torch.stack([group.backward for group in found]), *coarse, patches)
     labels = share_out(*correlations, patches)
@@ -173,6 +173,8 @@ def moved_in_parts(blocks: Blocks, found: Sequence[Group], fixed: MetaTensor, mo
 def bones_alone(whole: Tensor, fixed: MetaTensor, moving: MetaTensor, bony_mm: Tensor) -> Tensor | None:
     """Where the bones lie when the body has slid along them: a moving-to-fixed map (4, 4); None where they moved with it.
 
+    They are looked for a vertebra up and down as well: what slides in breathing slides that far.
+
     Args:
         whole: (4, 4) moving to fixed, RAS mm: the least-squares map of the body.
         fixed, moving: standardised volumes (1, I, J, K), coarse.
@@ -180,12 +182,14 @@ def bones_alone(whole: Tensor, fixed: MetaTensor, moving: MetaTensor, bony_mm: T
     """
     if second_spread(bony_mm) < BONE_SPREAD_MM:
         return None
-    (alone,), _ = climb_many(whole[None], fixed, moving, bony_mm[None])
-    if float((apply_affine(alone, bony_mm) - apply_affine(whole, bony_mm)).norm(dim=-1).mean()) < BONE_MM:
-        return None
-    correlations, counts = patch_correlations(torch.stack([alone, whole]), fixed, moving, bony_mm[:JUDGES])
-    left = 1 - (correlations * counts).sum(1) / counts.sum()
-    return alone if float(left[1] + NOISE) > BONE_GAIN * float(left[0] + NOISE) else None
+    body = RigidTransform(whole).inverse()
+    starts = torch.stack([start.inverse().matrix for start in (body, *neighbours(body, bony_mm, SLIPS_MM, ()))])
+    maps, _ = climb_many(starts, fixed, moving, bony_mm.expand(len(starts), -1, -1))
+    correlations, counts = patch_correlations(torch.cat([whole[None], maps]), fixed, moving, bony_mm[:JUDGES])
+    left = 1 - (correlations * counts).sum(1) / counts.sum() + NOISE
+    best = maps[int(left[1:].argmin())]
+    apart = float((apply_affine(best, bony_mm) - apply_affine(whole, bony_mm)).norm(dim=-1).mean())
+    return best if apart > BONE_MM and float(left[0] / left.min()) > BONE_GAIN else None
 
 
 def share_out(correlations: Tensor, counts: Tensor, patches_mm: Tensor) -> Tensor:

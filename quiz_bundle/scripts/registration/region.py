@@ -18,6 +18,7 @@ from .trials import neighbours, peak_ratio
 WIDE_MM, WIDE_POINTS, FINALISTS = 12.0, 300, 16  # voxels and points of the first look; what goes on from there
 LEAST_COVERED, AROUND_MM = 0.3, 60.0  # of a region, in the other field; how far round the field it is looked for otherwise
 LEAST_SHOWN = 0.1  # of a region, in the other field, once it is found
+FILLED = 0.5  # of the other field's width along each axis: a region that fills so much of it is larger than what it shows
 
 
 def region_points(
@@ -25,7 +26,7 @@ def region_points(
 ) -> Tensor:
     """Points (N, 3) of a region, RAS mm in the fixed scan, that the map of the body puts into the moving field.
 
-    Where that is less than 30 % of them: into 60 mm round it.
+    Where that is less than 30 % of them, and does not fill the field either: into 60 mm round it.
 
     Args:
         region: mask (1, I, J, K) on the fixed scan.
@@ -40,10 +41,19 @@ def region_points(
     points = points[inside(points, fixed.affine, fixed.shape[1:])]
     placed = body(points)
     seen = inside(placed, moving.affine, moving.shape[1:])
-    if seen.double().mean() < LEAST_COVERED:
+    if seen.double().mean() < LEAST_COVERED and not _fill(placed[seen], moving):
         field = field_lattice_mm(moving.affine, moving.shape[1:], 12)
         seen = torch.cdist(placed, field).amin(1) <= AROUND_MM if len(placed) else seen
     return points[seen][:count]
+
+
+def _fill(points_mm: Tensor, volume: MetaTensor) -> bool:
+    """Whether points (N, 3) in RAS mm reach through half of a field along each of its axes."""
+    if len(points_mm) < LEAST_POINTS:
+        return False
+    voxels = mm_to_ijk(points_mm, volume.affine)
+    reach = voxels.quantile(0.95, dim=0) - voxels.quantile(0.05, dim=0)
+    return bool((reach >= FILLED * torch.tensor(volume.shape[1:])).all())
 
 
 def find_region(body: RigidTransform, fixed: MetaTensor, moving: MetaTensor, points_mm: Tensor) -> Piece:

@@ -89,6 +89,8 @@ REGIMES: dict[str, Regime] = {
     "R1-prone": _r1(orientations=("RAS", "LAI"), prone=True),
     "R1-turned-header": _r1(prone=True, turned_header=True),
     "R1-mirrored": _r1(mirrored=True),
+    # A few vertebrae or half a hip, turned any way: what a search has to find.
+    "H0": regime(80, 80, 40, max_offset=120.0, max_turn=90.0),
     # Pairs to judge the verdict by: a good part of them is lost.
     "H1": regime(110, 100, 60, max_offset=130.0, max_turn=60.0, deformation_rms=(5.0, 5.0), noise=(60.0, 100.0)),
     "H2": regime(130, 120, 70, max_turn=50.0, deformation_rms=(4.0, 4.0), **HARD),
@@ -105,8 +107,8 @@ REGIMES: dict[str, Regime] = {
     ),
     "H4": regime(150, 140, 80, max_turn=40.0, deformation_rms=(5.0, 5.0), applicator=1.0, **HARD),
     "H5": regime(180, 180, 90, max_turn=40.0, deformation_rms=(4.0, 4.0), cbct=1.0, **HARD),
-    # Parts that moved against each other; the field is centred on the one that is measured: most of the bone within 60 mm
-    # of its middle is that part's, which is how a registration that is told nothing chooses (``registration.parts``).
+    # Parts that moved against each other; the field is centred on the one that is measured: no other part has as much bone
+    # within 60 mm of its middle, which is how a registration that is told nothing chooses (``registration.parts``).
     "A1": _part(260, 240, 160, part="pelvis", posture="hips", above_mm=15.0),
     "A2": _part(260, 240, 180, part="skull", posture="neck", above_mm=0.0),
     "A3": _part(260, 240, 160, part="pelvis", posture="lumbar", above_mm=-15.0),
