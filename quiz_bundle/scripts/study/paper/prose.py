@@ -62,7 +62,7 @@ look the worst. **With QUIZ as shipped the first place is confirmed** against th
 it on all three, and against SyN on two. Means over the pairs that both ran on; a lost pair weighs heavily in them.
 """
 STEPS_SAID = """\
-TODO
+One training with one seed each.
 """
 COMMANDS = {
     "tables": RUN.format(id="tables", config="quiz_bundle/configs/study/tables.json"),

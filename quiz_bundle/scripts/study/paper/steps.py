@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ...checks.evaluation import write_table
-from ...checks.one_look import QUERIES, Prepared, look_once, prepare, settle
+from ...checks.one_look import QUERIES, Look, Prepared, look_once, prepare, settle
 from ...core.atomic import write_whole
 from ...core.errors import InputError
 from ...core.geometry import grid_to_mm, mm_to_grid
@@ -160,13 +160,19 @@ def measure(
         ("", USUAL, shift(apart_mm + usual_mm), ""),
         ("", BEST, RigidTransform(fit_translation(landmarks.fixed_mm, landmarks.moving_mm)), ""),
     ]
+    seen: dict[tuple, Prepared] = {}  # steps that look at the same volumes, or ask the same network, share that
+    looks: dict[tuple, Look] = {}
     for count, step in enumerate(ladder):
         search = {"queries": QUERIES, "cycle_limit": step.cycle_limit, "spacing": step.spacing}
         options = Options.of({**search, "coarse_spacing": step.spacing}, seed=seed, transform=FITS[step.fit])
-        prepared = prepare(fixed, moving, step.resize_to, options)
-        found, kept = settle(look_once(networks[step.training], prepared), options)
+        view = tuple(step.resize_to or ()), step.spacing
+        if view not in seen:
+            seen[view] = prepare(fixed, moving, step.resize_to, options)
+        if (step.training, view) not in looks:
+            looks[step.training, view] = look_once(networks[step.training], seen[view])
+        found, kept = settle(looks[step.training, view], options)
         if step.fit == "units" and found is not None:
-            found = in_units(kept, prepared)
+            found = in_units(kept, seen[view])
         maps.append((count, step.change, found, len(kept)))
     names = {"name": item.get("name", Path(str(item["moving"])).name), "patient": item.get("patient", "")}
     return [
