@@ -34,6 +34,7 @@ from ...registration.result import Matches
 from ..ablation import LIMIT_MM, Training, mean_shift_mm, shortened, train
 from ..benchmark.quiz_paper import network_of
 from ..peers.base import field_centre, shift
+from .pairs import chosen, held_out_pairs, name_of, patient_of
 
 FITS = {"units": "translation", "mm": "translation", "rigid": "rigid"}
 CENTRES, USUAL, BEST = "field centres", "field centres + mean shift of the training pairs", "best translation"
@@ -70,6 +71,7 @@ def run_steps(
     training_datalists: Sequence[str],
     test_datalists: Mapping[str, str],
     patients: Mapping[str, object] | None = None,
+    pairs: object = 0,
     output_dir: str = "runs/steps",
     docs: str | None = None,
     seed: object = 0,
@@ -85,6 +87,7 @@ def run_steps(
         training_datalists: what they learn from and are validated on, see ``landmarks.read_datalist``.
         test_datalists: what is measured on, by table: their sections "test".
         patients: take the first so many of a section of each of the training datalists; 0, or left out, for all.
+        pairs: of each table, patients in turn; 0 for all.
         output_dir: made if it is not there; a folder a training besides.
         docs: a documentation folder that gets a copy of the table (``results``).
         seed: of the trainings, and of the queries at evaluation.
@@ -99,7 +102,8 @@ def run_steps(
     """
     folder, drawn = Path(output_dir), as_integer("seed", seed)
     learnt = joined(training_datalists, {name: as_integer(name, count) for name, count in (patients or {}).items()})
-    tests = {table: _section(read_datalist(path), "test", path) for table, path in test_datalists.items()}
+    count = as_integer("pairs", pairs)
+    tests = {table: chosen(held_out_pairs(path), count) for table, path in test_datalists.items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "datalist.json", json.dumps(learnt, indent=1))
     common = {**settings, "datalist": str(folder / "datalist.json"), "dataset_dir": None, "seed": drawn, "device": device}
@@ -174,7 +178,7 @@ def measure(
         if step.fit == "units" and found is not None:
             found = in_units(kept, seen[view])
         maps.append((count, step.change, found, len(kept)))
-    names = {"name": item.get("name", Path(str(item["moving"])).name), "patient": item.get("patient", "")}
+    names = {"name": name_of(item), "patient": patient_of(item)}
     return [
         {"step": count, "change": change, **names, "matches": matches, "tre_mean_mm": error(found, landmarks, fixed, moving)}
         for count, change, found, matches in maps
