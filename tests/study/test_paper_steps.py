@@ -7,18 +7,20 @@ import statistics
 
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from scripts.checks.one_look import Prepared
 from scripts.core.errors import InputError
 from scripts.images.volumes import make_volume
 from scripts.network.heads import Found
 from scripts.network.quiznet import QuizNet
 from scripts.registration.result import Matches
+from scripts.study.benchmark.quiz_paper import network_of
 from scripts.study.paper.one_way import OneWay, OneWayLoss
 from scripts.study.paper.steps import Step, in_units, joined, summarise
 from scripts.training.both_ways import BothWays
 from scripts.training.losses import MatchLoss
 from tiny import BUNDLE, SETTINGS, datalist
+from tiny import run as tiny_run
 
 SIZE = [16, 16, 16]
 
@@ -77,7 +79,8 @@ def test_the_table_is_what_the_cases_come_to(ran):
         assert int(line["cbct_within_10_mm"]) == sum(error <= 10 for error in mine)
     best = next(line for line in table if line["change"] == "best translation")
     assert float(best["phantom_mean_mm"]) < 1e-4 and best["iterations"] == ""  # the tiny pair is a shift
-    assert all(line["iterations"] == "2" and float(line["cpu_seconds_an_iteration"]) > 0 for line in table[3:])
+    courses = {(line["iterations"], line["kept_at"]) for line in table[3:]}
+    assert courses == {("2", "2")} and all(float(line["cpu_seconds_an_iteration"]) > 0 for line in table[3:])
     assert (folder / "docs" / "results" / "steps.csv").read_text() == (folder / "out" / "steps.csv").read_text()
 
 
@@ -149,5 +152,20 @@ def test_datalists_are_joined_with_the_first_patients_of_each(tmp_path):
 def test_a_pair_without_a_map_counts_as_missed():
     steps = [Step("a", "one", "mm")]
     rows = [{"step": 0, "change": "a", "table": "t", "tre_mean_mm": value} for value in (4.0, 12.0, math.nan)]
-    (line,) = summarise(rows, steps, {"one": {"iterations": "5", "cpu_seconds_an_iteration": "1"}})
+    (line,) = summarise(rows, steps, {"one": {"iterations": "5", "kept_at": "3", "cpu_seconds_an_iteration": "1"}})
     assert (line["t_n"], line["t_mean_mm"], line["t_within_10_mm"], line["iterations"]) == (3, "8", 1, "5")
+
+
+def test_the_second_stage_goes_on_at_the_papers_size_on_a_cpu(tmp_path):
+    """Its overlays end at 128^3, 192 queries, L_trans at 0.01; one tiny iteration of them from given weights."""
+    overlays = ("train_resetter", "paper", "study/paper_cohort", "study/paper_second")
+    parser = ConfigParser()
+    parser.read_config([BUNDLE / "configs" / f"{name}.json" for name in ("train", *overlays)])
+    asked = ("resize_to", "batch_size", "queries_per_pair", "alpha", "ncc_window", "learning_rate", "loss#unit")
+    assert [parser[name] for name in asked] == [[128, 128, 128], 2, 192, 0.01, 9, 0.0001, 64.0]
+    # kept in float16, as models/paper is
+    torch.save(network_of(("train", "paper")).half().state_dict(), tmp_path / "first.pt")
+    given = {"resize_to": SIZE, "amp": False, "cache_dir": str(tmp_path / "cache"), "ncc_window": 3, "epoch_length": 1}
+    given |= {"datalist": datalist(tmp_path), "pretrained": str(tmp_path / "first.pt"), "output_dir": str(tmp_path / "out")}
+    tiny_run("training", *overlays, **given)
+    assert torch.load(tmp_path / "out" / "resume.pt", weights_only=True)["iteration"] == 1

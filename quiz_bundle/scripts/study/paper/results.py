@@ -138,10 +138,10 @@ def _steps(rows: Sequence[Mapping[str, str]]) -> list[str]:
     if not rows:
         return [*parts, "Not measured yet."]
     tables = [name for name in SETS if f"{name}_n" in rows[0]]
-    head = ("step", "change", "iterations", "CPU s an iteration")
+    head = ("step", "change", "iterations", "kept at", "CPU s an iteration")
     lines = []
     for row in rows:
-        cells = [row["step"] and str(int(row["step"]) + 1), row["change"], row["iterations"]]
+        cells = [row["step"] and str(int(row["step"]) + 1), row["change"], row["iterations"], row["kept_at"]]
         cells.append(_short(row["cpu_seconds_an_iteration"]))
         for table in tables:
             mean, spread, median = (_tenths(row[f"{table}_{name}_mm"]) for name in ("mean", "sd", "median"))

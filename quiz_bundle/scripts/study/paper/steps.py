@@ -40,6 +40,7 @@ FITS = {"units": "translation", "mm": "translation", "rigid": "rigid"}
 CENTRES, USUAL, BEST = "field centres", "field centres + mean shift of the training pairs", "best translation"
 CASE_COLUMNS = ("step", "change", "table", "name", "patient", "tre_mean_mm", "matches")
 MEASURES = ("n", "mean_mm", "sd_mm", "median_mm", "within_10_mm")
+COURSE = ("iterations", "kept_at", "cpu_seconds_an_iteration")
 STEPS = "steps.csv"
 
 
@@ -202,11 +203,12 @@ def in_units(matches: Matches, prepared: Prepared) -> PointMap:
 
 
 def course(curve: Path) -> dict[str, str]:
-    """How long a training was: iterations and, without the making of pairs, CPU seconds of an iteration."""
+    """How long a training was, after how many iterations its validation was best, and CPU seconds of an iteration."""
     with curve.open(newline="", encoding="utf-8") as stream:
-        last = list(csv.DictReader(stream))[-1]
+        points = list(csv.DictReader(stream))
+    best, last = min(points, key=lambda point: float(point["validation_tre_mm"])), points[-1]
     seconds = float(last["step_cpu_seconds"]) / int(last["iterations"])
-    return {"iterations": last["iterations"], "cpu_seconds_an_iteration": number(seconds)}
+    return dict(zip(COURSE, (last["iterations"], best["iterations"], number(seconds)), strict=True))
 
 
 def summarise(
@@ -224,7 +226,7 @@ def summarise(
     for (count, change), tables in groups.items():
         training = "" if count == "" else ladder[int(count)].training
         line = {"step": count, "change": change, "training": training}
-        line |= courses.get(training, {"iterations": "", "cpu_seconds_an_iteration": ""})
+        line |= courses.get(training, dict.fromkeys(COURSE, ""))
         for table, errors in tables.items():
             known = [value for value in errors if math.isfinite(value)]
             spread = statistics.stdev(known) if len(known) > 1 else math.nan
