@@ -68,7 +68,7 @@ iterations are a beginning: the shipped network had over 20,000. So this says wh
 where each would end.
 
 - **The pointer head does**: 28.7 mm nearer on the phantom cohort (20 of 20 pairs). Before it, in either unit, nothing
-  has been learnt: all three steps lie about where aligned centres do.
+  has been learnt: all three steps lie where aligned centres do or further off.
 - **Both directions with the cycle filter**: 2.9, 6.5 and 6.1 mm nearer (15, 18 and 17 of 20 pairs).
 - **The robust fit** gains 0.8 mm where most answers agree (phantom cohort, 13 of 20) and loses 12 and 28 mm on the
   real CT, where they do not yet: a mean of wrong answers stays near the middle, a robust fit follows the largest
@@ -111,7 +111,7 @@ DIFFERENCES = """\
   resolution, a pair would take the better part of an hour. After QUIZ also without its affine stage, which on the
   cone-beam look leaves a start that was right; on the real CT these rows start from maps of an earlier refinement of
   QUIZ's, on the phantom cohort from today's.
-- **Networks trained on pairs after QUIZ**: TransMorph for 300 iterations of 35 pairs, on ten pairs a table; its best
+- **Networks trained on pairs after QUIZ**: TransMorph for 300 iterations of 35 pairs, on ten pairs of two tables; its best
   weights are the first validated, which move next to nothing ([baselines.md](baselines.md#trained-on-pairs-after-quiz)).
 - **Training data of the networks.** VoxelMorph and TransMorph have seen nothing but the phantom cohort; their rows on
   real CTs say how far that carries. QUIZ as in the paper has seen real CTs too, not the one that the tables are made of.
