@@ -168,8 +168,9 @@ def measure(
     seen: dict[tuple, Prepared] = {}  # steps that look at the same volumes, or ask the same network, share that
     looks: dict[tuple, Look] = {}
     for count, step in enumerate(ladder):
-        search = {"queries": QUERIES, "cycle_limit": step.cycle_limit, "spacing": step.spacing}
-        options = Options.of({**search, "coarse_spacing": step.spacing}, seed=seed, transform=FITS[step.fit])
+        search = {"spacing": step.spacing, "coarse_spacing": step.spacing}
+        search["match"] = {"queries": QUERIES, "cycle_limit": step.cycle_limit}
+        options = Options.of(search, seed=seed, transform=FITS[step.fit])
         view = tuple(step.resize_to or ()), step.spacing
         if view not in seen:
             seen[view] = prepare(fixed, moving, step.resize_to, options)
