@@ -156,7 +156,7 @@ def test_bundle_commands_name_configs_run_ids_and_options_that_exist():
         seen.add(run_id)
     assert seen == {"inference", "training", "evaluating", "benchmark", "calibration", "commissioning", "audit"} | {
         *("phantom_cohort", "known_truth", "pelvic_reference", "pelvic_table", "ablation", "tables", "figures"),
-        *("collect", "results"),
+        *("collect", "results", "paper_steps"),
     }
 
 

@@ -181,10 +181,10 @@ def look(cycle=(1.0, 50.0, 3.0, 200.0)):
 def test_the_cycle_filter_off_keeps_all_matches():
     """4 voxels of 5 mm keep the first and the third; without a filter the mean displacement is (1 + 40/4, 2, 3)."""
     options = {"transform": "translation"}
-    found, kept = settle(look(), Options.of({"cycle_limit": 4.0}, **options))
+    found, kept = settle(look(), Options.of({"match": {"cycle_limit": 4.0}}, **options))
     assert len(kept) == 2
     assert found.displacement_mm([0.0, 0.0, 0.0]).tolist() == pytest.approx([1.0, 2.0, 3.0])
-    found, kept = settle(look(), Options.of({"cycle_limit": math.inf}, **options))
+    found, kept = settle(look(), Options.of({"match": {"cycle_limit": math.inf}}, **options))
     assert len(kept) == 4
     assert found.displacement_mm([0.0, 0.0, 0.0]).tolist() == pytest.approx([11.0, 2.0, 3.0])
 
@@ -202,7 +202,7 @@ def test_validation_measures_the_mean_displacement():
 
 
 def test_no_match_no_map():
-    found, kept = settle(look([900.0] * 4), Options.of({"cycle_limit": 4.0}))
+    found, kept = settle(look([900.0] * 4), Options.of({"match": {"cycle_limit": 4.0}}))
     assert found is None and len(kept) == 0
 
 
@@ -210,7 +210,7 @@ def test_the_smaller_volume_is_asked(tmp_path):
     """Either way round the queries lie in the smaller scan, here the moving one of a pair."""
     pairs = json.loads(Path(datalist(tmp_path)).read_text())["test"][0]
     fixed, moving = (load_volume(tmp_path / pairs[key]) for key in ("fixed", "moving"))
-    options = Options.of({"queries": 50, "spacing": 5.0})
+    options = Options.of({"match": {"queries": 50}, "spacing": 5.0})
     network = QuizNet(head="regression").eval()
     there = look_once(network, prepare(fixed, moving, SIZE, options)).matches
     back = look_once(network, prepare(moving, fixed, SIZE, options)).matches

@@ -22,7 +22,7 @@ from tiny import datalist, run
 
 def test_methods_that_are_not_trained_say_how(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    networks = ("voxelmorph", "transmorph", "voxelmorph_smooth", "transmorph_smooth")
+    networks = [name + kind for kind in ("", "_smooth", "_after_quiz") for name in ("voxelmorph", "transmorph")]
     assert ("ants_syn", "ants_syn_only", *networks, *(f"{name}_tuned" for name in networks)) == DEFORMABLE
     assert trained_weights("ants_syn") is None
     with pytest.raises(InputError, match=r"runs/baselines/voxelmorph/model.pt.*run training.*baselines/voxelmorph.json"):
@@ -31,6 +31,8 @@ def test_methods_that_are_not_trained_say_how(tmp_path, monkeypatch):
         InputError, match=r"runs/baselines/voxelmorph_smooth/model.pt.*voxelmorph.json','quiz_bundle/.*smooth.json"
     ):
         deformable("voxelmorph_smooth")
+    with pytest.raises(InputError, match="voxelmorph_after_quiz/model.pt.*voxelmorph.json','quiz_bundle/.*/after_quiz.json"):
+        deformable("voxelmorph_after_quiz")
     with pytest.raises(InputError, match="one of ants_syn, ants_syn_only, voxelmorph, transmorph,"):
         deformable("demons")
     with pytest.raises(InputError, match="runs/baselines/transmorph/model.pt"):
@@ -39,7 +41,8 @@ def test_methods_that_are_not_trained_say_how(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="the weights of this network"):
         deformable("transmorph", tmp_path / "v.pt")
     made = [deformable(name, tmp_path / "v.pt") for name in ("voxelmorph", "voxelmorph_tuned", "voxelmorph_smooth_tuned")]
-    assert [(one.steps, one.smoothness) for one in made] == [(0, 0.01), (30, 0.01), (30, 1.0)]
+    made.append(deformable("voxelmorph_after_quiz", tmp_path / "v.pt"))
+    assert [(one.steps, one.smoothness) for one in made] == [(0, 0.01), (30, 0.01), (30, 1.0), (0, 1.0)]
 
 
 @pytest.mark.parametrize("name", ["voxelmorph", "transmorph", "transmorph_smooth"])
@@ -48,7 +51,7 @@ def test_training_writes_weights_and_a_curve(tmp_path, name):
     overlays = [f"study/baselines/{part}" for part in ("deformable", *name.split("_"))]
     run("training", *overlays, grid_shape=[24, 24, 24], **given)
     header, *rows = (tmp_path / "out" / "curve.csv").read_text().splitlines()
-    assert header.startswith("epoch,iterations,seconds,train_loss,validation_tre_mm,tre_from_centres_mm,tre_from_near_mm")
+    assert header.startswith("epoch,iterations,seconds,step_cpu_seconds,train_loss,validation_tre_mm,tre_from_centres_mm")
     table = [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
     assert [(row["epoch"], row["iterations"]) for row in table] == [("1", "2"), ("2", "4")]
     # the small scan's centre lies one voxel of 5 mm along j and two along k from the large one's

@@ -237,10 +237,17 @@ def test_page_of_results_from_hand_made_tables(tmp_path):
         writer.writeheader()
         writer.writerows(rows)
     (folder / "ablation.csv").write_text("head,n,mean_mm\nregression,43,31.41592\n")
+    measures = ",".join(f"cbct_{name}" for name in ("n", "mean_mm", "sd_mm", "median_mm", "within_10_mm"))
+    (folder / "steps.csv").write_text(
+        f"step,change,training,iterations,kept_at,cpu_seconds_an_iteration,{measures}\n"
+        ",field centres,,,,,20,38.84,,33.33,1\n0,the paper as printed,printed,600,500,0.3361,20,40.26,21.04,35,2\n"
+    )
     text = write_results(str(folder), str(tmp_path / "results.md")).read_text()
     assert "| ANTs SyN | 2 | 60.00 (14.14) | 60.00 |" in text  # 50 and 70 mm
     assert "| QUIZ as shipped | 1 | 2.50 | 2.50 |" in text and "1 (0)" in text
     assert "ANTs SyN on 2 pairs only" in text and "no row of best translation there is" in text
+    assert "|  | field centres |  |  |  | 38.8 (), 33.3; 1 of 20 |" in text
+    assert "| 1 | the paper as printed | 600 | 500 | 0.336 | 40.3 (21.0), 35.0; 2 of 20 |" in text
     assert "| regression | 43 | 31.4 |" in text and text.count("Not measured yet.") == 4
     assert "Measured on: a machine; threads of a method: 1; seed 0." in text
 

@@ -36,6 +36,7 @@ def test_each_validation_is_a_row(tmp_path):
     assert [row["train_loss"] for row in rows] == ["0.5", "2.5"]  # mean of 0 and 1, of 2 and 3
     assert [row["tre_mm"] for row in rows] == ["10", "5"] and rows[0]["before_mm"] == "10"
     assert 0 <= float(rows[0]["seconds"]) <= float(rows[1]["seconds"])
+    assert 0 <= float(rows[0]["step_cpu_seconds"]) <= float(rows[1]["step_cpu_seconds"]) <= 60
 
 
 def test_a_resumed_training_adds_to_the_table(tmp_path):

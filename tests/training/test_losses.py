@@ -94,5 +94,5 @@ def test_the_way_back_should_end_at_the_query():
 
 
 def test_an_unknown_pair_loss_is_refused():
-    with pytest.raises(ValueError, match="'squared' or 'huber'"):
+    with pytest.raises(ValueError, match="'squared', 'squared_mm' or 'huber'"):
         MatchLoss("cubed")

@@ -65,6 +65,8 @@ def test_both_orders_occur_and_the_image_follows():
         assert packed["sizes"][channel].tolist() == [30, 24, 20]
     assert orders == {True, False}
     assert data["fixed"].shape == (1, 30, 24, 20)
+    always = [PackQueriesd(8, fixed_first=0.0).set_random_state(seed)(data) for seed in range(8)]
+    assert not any(first_is_fixed(packed) for packed in always)
 
 
 def test_few_points_fill_all_queries_and_none_are_silent():

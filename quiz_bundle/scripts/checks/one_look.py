@@ -1,4 +1,7 @@
-"""QUIZ as in the paper: one look at both whole volumes, each resized to one shape, and the mean displacement in mm."""
+"""QUIZ as in the paper: one look at both whole volumes, each resized to one shape, and the mean displacement in mm.
+
+And what lies between that and the registration as shipped: a look at volumes of one spacing, and the robust fit.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ class Prepared:
     """Two whole volumes as the network sees them, and what it is asked.
 
     Attributes:
-        pair: the standardised volumes (1, I, J, K), resized to one shape, fixed and moving.
+        pair: the standardised volumes (1, I, J, K), resized to one shape if one was asked for, fixed and moving.
         points_mm: (Q, 3) points of the body in the one with the smaller field, RAS mm.
         backward: whether that is the moving one.
     """
@@ -51,22 +54,22 @@ class Look:
     voxel_mm: float
 
 
-def prepare(fixed: MetaTensor, moving: MetaTensor, shape: Sequence[int], options: Options) -> Prepared:
-    """Resize two volumes to one shape and draw points of the body in the smaller one.
+def prepare(fixed: MetaTensor, moving: MetaTensor, shape: Sequence[int] | None, options: Options) -> Prepared:
+    """Resize two volumes to one shape, or leave them at one spacing, and draw points of the body in the smaller one.
 
     Every such point has an answer in the larger volume; the authors' own landmark files ask in the smaller one too.
 
     Args:
         fixed, moving: volumes (1, I, J, K) in HU.
-        shape: (I, J, K), whatever the voxels become.
-        options: seed, window, and of ``search`` the spacing before resizing and the number of queries.
+        shape: (I, J, K), whatever the voxels become; None to leave both at their common spacing.
+        options: seed, window, and of ``search`` the spacing (before resizing) and the number of queries.
     """
     standard = [standardise(volume, options.search.spacing, options.window) for volume in (fixed, moving)]
     backward = not smaller_is_fixed(*standard)
-    resize = Resize(shape, mode="trilinear", anti_aliasing=True)
+    pair = standard if shape is None else [Resize(shape, mode="trilinear", anti_aliasing=True)(v) for v in standard]
     generator = torch.Generator().manual_seed(options.seed)
     points = ask(standard[1] if backward else standard[0], options.search.match.queries, generator)
-    return Prepared([resize(volume) for volume in standard], points, backward)
+    return Prepared(pair, points, backward)
 
 
 def look_once(network: QuizNet, prepared: Prepared, amp: bool = False) -> Look:

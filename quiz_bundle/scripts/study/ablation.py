@@ -127,7 +127,7 @@ def run_ablation(
         if training.head:
             network = network_of(("train", *training.overlays), Path(bundle_root))
             networks[training.head, training.losses] = with_weights(network, folder / training.name / "model.pt", device)
-    rows = evaluate(networks, sections, resize_to, Options.of({"queries": QUERIES}, seed=common["seed"]))
+    rows = evaluate(networks, sections, resize_to, Options.of({"match": {"queries": QUERIES}}, seed=common["seed"]))
     write_table(folder / "cases.csv", CASE_COLUMNS, rows)
     ends = {point["training"]: point["iterations"] for point in curves}
     lengths = {(t.head, t.losses): ends[t.name] for t in plan}
@@ -184,8 +184,11 @@ def evaluate(
         shape: of the resized volumes.
         options: of the looks; fit and filter are set here.
     """
+    match = options.search.match
     variants = {
-        (fit, kept): replace(options, transform=kind, search=replace(options.search, cycle_limit=limit))
+        (fit, kept): replace(
+            options, transform=kind, search=replace(options.search, match=replace(match, cycle_limit=limit))
+        )
         for fit, kind in FITS.items()
         for kept, limit in FILTERS.items()
     }

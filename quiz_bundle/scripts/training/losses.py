@@ -15,13 +15,14 @@ class MatchLoss(nn.Module):
     """Loss of the answers in both directions (L_pair of eq. 2, and what a pointer needs to learn where to look).
 
     Args:
-        pair: "squared" (eq. 2, in units of ``unit`` voxels) or "huber" (in tokens, wrong matches cannot dominate).
+        pair: "squared" (eq. 2, in units of ``unit`` voxels of the searched volume), "squared_mm" (the same in units of
+            ``unit`` mm) or "huber" (in tokens, wrong matches cannot dominate).
         attention: weight of the cross-entropy between the attention and a Gaussian round the target.
         answer: weight of the binary cross-entropy of "has an answer".
         spread: weight of the likelihood that fits the spread to the error; trains nothing else.
         cycle: weight of the same loss of points for the way back, which should end where the query was.
         sigma: width of that Gaussian, voxels.
-        unit: length of one unit of the squared error, voxels.
+        unit: length of one unit of the squared error, voxels or mm.
     """
 
     def __init__(
@@ -35,8 +36,8 @@ class MatchLoss(nn.Module):
         unit: float = 64.0,
     ) -> None:
         super().__init__()
-        if pair not in ("squared", "huber"):
-            raise ValueError(f"pair: expected 'squared' or 'huber', found {pair!r}; change the config.")
+        if pair not in ("squared", "squared_mm", "huber"):
+            raise ValueError(f"pair: expected 'squared', 'squared_mm' or 'huber', found {pair!r}; change the config.")
         self.pair, self.sigma, self.unit = pair, sigma, unit
         self.attention, self.answer, self.spread, self.cycle = attention, answer, spread, cycle
 
@@ -50,7 +51,9 @@ class MatchLoss(nn.Module):
         rows = label.unbind(1)
         loss = torch.stack([self.one_way(f, row) for f, row in zip(found[: len(rows)], rows, strict=True)]).mean()
         if self.cycle:
-            back = [self._points(f, r[..., 4:7], r[..., 3]) for f, r in zip(found[len(rows) :], rows, strict=True)]
+            back = [
+                self._points(f, r[..., 4:7], r[..., 3], r[..., 10:13]) for f, r in zip(found[len(rows) :], rows, strict=True)
+            ]
             loss = loss + self.cycle * torch.stack(back).mean()
         return loss
 
@@ -58,7 +61,7 @@ class MatchLoss(nn.Module):
         """Loss of one direction, label (B, Q, 14)."""
         target, answered = label[..., :3].float(), label[..., 3].float()
         count = answered.sum().clamp_min(1)
-        loss = self._points(found, target, answered)
+        loss = self._points(found, target, answered, label[..., 7:10])
         loss = loss + self.answer * functional.binary_cross_entropy_with_logits(found.answer, answered)
         if found.log_attention.shape[-1]:
             squared = (target[:, :, None] - found.tokens_at).square().sum(-1)
@@ -72,10 +75,12 @@ class MatchLoss(nn.Module):
             loss = loss + self.spread * (likelihood * answered).sum() / count
         return loss
 
-    def _points(self, found: Found, target: Tensor, answered: Tensor) -> Tensor:
-        """L_pair: the error of the points (B, Q, 3) that have an answer, a mean over those."""
+    def _points(self, found: Found, target: Tensor, answered: Tensor, voxel_mm: Tensor) -> Tensor:
+        """L_pair: the error of the points (B, Q, 3) that have an answer, a mean over those; ``voxel_mm`` is (B, Q, 3)."""
         error = found.points - target
-        if self.pair == "squared":
+        if self.pair == "squared_mm":
+            error = error * voxel_mm.float()
+        if self.pair.startswith("squared"):
             pair = (error / self.unit).square().sum(-1)
         else:
             distance = (error.square().sum(-1) + 1e-6).sqrt()

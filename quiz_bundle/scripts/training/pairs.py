@@ -155,11 +155,12 @@ class PackQueriesd(Randomizable, MapTransform):
 
     Args:
         queries: number Q of queries in each direction.
+        fixed_first: probability that the network's first volume is the fixed one.
     """
 
-    def __init__(self, queries: int = 192) -> None:
+    def __init__(self, queries: int = 192, fixed_first: float = 0.5) -> None:
         MapTransform.__init__(self, ("fixed", "moving"))
-        self.queries = queries
+        self.queries, self.fixed_first = queries, fixed_first
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, Tensor]:
         """Return ``image`` (2, I, J, K), ``queries`` (2, Q, 3) in voxels, ``label`` (2, Q, 14) and ``sizes`` (2, 3).
@@ -168,7 +169,7 @@ class PackQueriesd(Randomizable, MapTransform):
         the asked volume (3), the voxel sizes in mm of the searched (3) and of the asked volume (3), and the part of the
         body that the point goes with (1): 0 for a body that moves as one, -1 for none.
         """
-        keys = ("fixed", "moving") if self.R.uniform() < 0.5 else ("moving", "fixed")
+        keys = ("fixed", "moving") if self.R.uniform() < self.fixed_first else ("moving", "fixed")
         volumes = [data[key] for key in keys]
         points = [data[f"{key}_points"] for key in keys]
         visible = [inside(p, v.affine, v.shape[1:]) for p, v in zip(points, volumes, strict=True)]

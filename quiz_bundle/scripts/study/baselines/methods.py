@@ -27,7 +27,8 @@ from .syn import run_syn
 # fixed and moving in HU, start (fixed to moving), seed, threads: a map from fixed to moving points
 Deform = Callable[[MetaTensor, MetaTensor, RigidTransform, int, int], PointMap]
 SMOOTH = "_smooth"  # trained with the smoothness that its authors take with NCC, a hundred times the paper's
-SMOOTHNESS = {"": 0.01, SMOOTH: 1.0}
+AFTER = "_after_quiz"  # the same, trained on pairs that start where QUIZ puts them
+SMOOTHNESS = {"": 0.01, SMOOTH: 1.0, AFTER: 1.0}
 BUILT: dict[str, Callable[[], nn.Module]] = {"voxelmorph": voxelmorph, "transmorph": transmorph}
 NETWORKS = tuple(name + kind for kind in SMOOTHNESS for name in BUILT)
 SYN = {"ants_syn": run_syn, "ants_syn_only": partial(run_syn, affine_stage=False)}
@@ -47,13 +48,18 @@ def trained_weights(name: str, file: str | Path | None = None) -> Path | None:
         return None
     path = Path(file or f"runs/baselines/{name}/model.pt")
     if not path.is_file():
-        plain, smooth, _ = name.partition(SMOOTH)
-        configs = ["train.json", "study/baselines/deformable.json", f"study/baselines/{plain}.json"]
-        configs += ["study/baselines/smooth.json"] if smooth else []
+        plain, kind = _parted(name)
+        configs = ["train.json", *(f"study/baselines/{part}.json" for part in ("deformable", plain, kind[1:]) if part)]
         listed = ",".join(f"'quiz_bundle/configs/{config}'" for config in configs)
         command = f'python -m monai.bundle run training --bundle_root quiz_bundle --config_file "[{listed}]"'
         raise InputError(path, f"trained weights of {name}", "no such file", f"train it: {command}")
     return path
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """A trained network's name as that of the network and what its training is called."""
+    kind = next((kind for kind in SMOOTHNESS if kind and name.endswith(kind)), "")
+    return name.removesuffix(kind), kind
 
 
 def deformable(name: str, weights: str | Path | None = None, device: str | torch.device = "cpu") -> Deform:
@@ -72,9 +78,9 @@ def deformable(name: str, weights: str | Path | None = None, device: str | torch
     if name in SYN:
         ants_package()
         return SYN[name]
-    plain, smooth, _ = name.removesuffix(TUNED).partition(SMOOTH)
+    plain, kind = _parted(name.removesuffix(TUNED))
     network = with_weights(BUILT[plain](), trained_weights(name, weights), as_device(device))
-    return NetworkDeform(network, STEPS if name.endswith(TUNED) else 0, SMOOTHNESS[smooth])
+    return NetworkDeform(network, STEPS if name.endswith(TUNED) else 0, SMOOTHNESS[kind])
 
 
 class NetworkDeform:

@@ -17,6 +17,7 @@ from ...core.errors import InputError
 from ...core.geometry import centre_mm, inside, mm_to_ijk
 from ...core.rigid import RigidTransform, fit_rigid, fit_translation
 from ...images.landmarks import read_landmarks
+from ...images.transform_files import read_given_map
 from ...images.volumes import load_volume
 from .common_grid import SHAPE, SPACING_MM, on_grid, prepare_fixed, prepare_moving
 
@@ -43,6 +44,8 @@ class LoadDensed(Transform):
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
         """Return the prepared ``fixed`` and ``moving``, ``fixed_points`` and ``moving_points`` (N, 3) mm, and the rest.
 
+        An item's ``transform_file``, a first registration's map, is read as ``placed``.
+
         Raises:
             InputError: the item is no pair of files.
         """
@@ -52,6 +55,8 @@ class LoadDensed(Transform):
         moving, moving_file = self._read(data["moving"], prepare_moving)
         points = read_landmarks(data["landmarks"], fixed_file, moving_file)
         loaded = {"fixed": fixed, "moving": moving, "fixed_points": points.fixed_mm, "moving_points": points.moving_mm}
+        if "transform_file" in data:
+            loaded["placed"] = read_given_map(data["transform_file"], fixed, moving).fixed_to_moving
         return {**{key: data[key] for key in ("start", "draw") if key in data}, **loaded}
 
     def _read(self, path: str, prepare: object) -> tuple[MetaTensor, Tensor]:
@@ -64,7 +69,8 @@ class FromStartd(Randomizable, Transform):
     """Lay a pair on its common grid from a start: aligned field centres, or near the truth as after a first registration.
 
     The truth of a pair is the rigid map through its landmarks; the near start is off by a random turn and shift, whose
-    size is drawn too: a first registration may have been good or poor.
+    size is drawn too: a first registration may have been good or poor. Where one was made (``placed``), that is the near
+    start.
 
     Args:
         shape: of the grid, voxels.
@@ -104,6 +110,8 @@ class FromStartd(Randomizable, Transform):
         }
 
     def _near(self, data: Mapping[Hashable, object], random: np.random.RandomState) -> RigidTransform:
+        if "placed" in data:
+            return data["placed"]
         ends = data["fixed_points"], data["moving_points"]
         try:
             truth = RigidTransform(fit_rigid(*ends))

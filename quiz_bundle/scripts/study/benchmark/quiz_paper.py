@@ -45,7 +45,9 @@ class QuizPaper:
     resize_to: Sequence[int] = SHAPE
     device: str = "cpu"
     options: Options = field(
-        default_factory=lambda: Options.of({"queries": QUERIES, "cycle_limit": float("inf")}, transform="translation"),
+        default_factory=lambda: Options.of(
+            {"match": {"queries": QUERIES, "cycle_limit": float("inf")}}, transform="translation"
+        ),
         init=False,
     )
 

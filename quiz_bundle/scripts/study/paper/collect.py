@@ -140,7 +140,7 @@ def _benchmark(rows: Sequence[Mapping[str, str]]) -> list[dict]:
 
 def _trainings(curves: Mapping[str, Path]) -> list[dict]:
     """A line a network: how long its training took and what it came to, by its first validation metric."""
-    usual, lines = ("epoch", "iterations", "seconds", "train_loss"), []
+    usual, lines = ("epoch", "iterations", "seconds", "step_cpu_seconds", "train_loss"), []
     for name, curve in curves.items():
         with curve.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))

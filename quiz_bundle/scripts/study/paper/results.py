@@ -13,11 +13,11 @@ from .collect import BENCHMARK, CASES, REVERSIBILITY, TRAINING, TRUST
 from .markdown import LEGEND, grid, tables_of
 from .names import ORDER, SETS, spoken
 from .order import order_of
-from .prose import COMMANDS, DATA, DIFFERENCES, HEAD, ORDER_SAID
+from .prose import COMMANDS, DATA, DIFFERENCES, HEAD, ORDER_SAID, STEPS_SAID
 from .published import EXPLAINED, MISPRINTS
 from .summary import summary
 
-ABLATION = "ablation.csv"
+ABLATION, STEPS = "ablation.csv", "steps.csv"
 REPORTS = ("calibration", "speed", "cost")  # as the runs of these names wrote them
 FEWEST_SLOW = 10  # pairs a table that SyN should have run on
 TITLES = {
@@ -60,6 +60,7 @@ def document(folder: Path) -> str:
     parts += ["## Differences from the paper", DIFFERENCES.strip()]
     parts += _networks(_read(folder / TRAINING))
     parts += _ablation(_read(folder / ABLATION))
+    parts += _steps(_read(folder / STEPS))
     parts += _benchmark(folder)
     for file in (folder / f"{name}.md" for name in REPORTS):
         if file.is_file():
@@ -129,6 +130,28 @@ def _ablation(rows: Sequence[Mapping[str, str]]) -> list[str]:
     if not rows:
         return [*parts, "Not measured yet."]
     return [*parts, grid(tuple(rows[0]), [[_short(value) for value in row.values()] for row in rows])]
+
+
+def _steps(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """The ladder from the paper's training to ours: a line a step, a column a data set."""
+    parts = ["## From the paper to ours, one change at a time", DATA["steps"], _block(COMMANDS["steps"])]
+    if not rows:
+        return [*parts, "Not measured yet."]
+    tables = [name for name in SETS if f"{name}_n" in rows[0]]
+    head = ("step", "change", "iterations", "kept at", "CPU s an iteration")
+    lines = []
+    for row in rows:
+        cells = [row["step"] and str(int(row["step"]) + 1), row["change"], row["iterations"], row["kept_at"]]
+        cells.append(_short(row["cpu_seconds_an_iteration"]))
+        for table in tables:
+            mean, spread, median = (_tenths(row[f"{table}_{name}_mm"]) for name in ("mean", "sd", "median"))
+            cells.append(f"{mean} ({spread}), {median}; {row[f'{table}_within_10_mm']} of {row[f'{table}_n']}")
+        lines.append(cells)
+    return [*parts, grid((*head, *(SETS[table] for table in tables)), lines), STEPS_SAID.strip()]
+
+
+def _tenths(cell: str) -> str:
+    return f"{float(cell):.1f}" if cell else ""
 
 
 def _benchmark(folder: Path) -> list[str]:
