@@ -15,6 +15,7 @@ from pydicom.filereader import read_partial
 
 from ...core.errors import InputError, printable
 from ..file_tree import closed, files_below
+from .deflated import unpacks_to_too_much
 
 # DICOM PS3.4, table B.5-1: CT Image, Enhanced CT Image, Legacy Converted Enhanced CT Image Storage.
 CT_IMAGES = frozenset(("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"))
@@ -22,6 +23,7 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory: the DICOMDIR of a disc
 PREFIX_END = 132  # bytes up to the end of "DICM" (PS3.10, 7.1)
 LONGEST_LIST = 12  # series named in a message
+TOO_MUCH, UNCOMPRESSED = "a deflated data set that unpacks to more than 1 GiB", "export it uncompressed"
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,11 @@ def _instances(path: Path) -> list[Instance]:
     for file in files:
         try:
             if is_dicom(file):
+                if unpacks_to_too_much(file):
+                    raise damaged(path, file, TOO_MUCH, remedy=UNCOMPRESSED)
                 images.append(Instance(file, _header(file)))
+        except InputError:
+            raise
         except OSError as error:
             raise closed(path, file, error) from error
         except Exception as error:  # pydicom raises anything from EOFError to struct.error on a damaged file

@@ -9,7 +9,8 @@ import pydicom
 
 from ...core.errors import InputError
 from ..file_tree import closed
-from .folder import damaged, is_dicom, quietly
+from .deflated import unpacks_to_too_much
+from .folder import TOO_MUCH, UNCOMPRESSED, damaged, is_dicom, quietly
 from .pairing import frame_of, text_of, why_another_patient
 from .series import Series
 
@@ -23,6 +24,8 @@ def is_structure_set(path: str | Path) -> bool:
     path = Path(path)
     try:
         if not path.is_file() or not is_dicom(path):
+            return False
+        if unpacks_to_too_much(path):
             return False
         with quietly():
             header = pydicom.dcmread(path, force=True, specific_tags=["SOPClassUID"])
@@ -44,6 +47,8 @@ def open_object(path: str | Path, sop_class: str) -> pydicom.Dataset:
     try:
         if not is_dicom(path):
             raise InputError(path, f"{kind} file", "a file that is no DICOM", "give the file that was exported")
+        if unpacks_to_too_much(path):
+            raise damaged(path, path, TOO_MUCH, kind, UNCOMPRESSED)
         with quietly():
             dataset = pydicom.dcmread(path, force=True)
     except InputError:
