@@ -43,5 +43,5 @@ def test_it_is_refused_in_one_line(tmp_path, monkeypatch):
         choose_series(tmp_path / "ct.dcm")
     structures = write(tmp_path / "rs.dcm", 2 << 20, sop_class=RTSTRUCT)
     assert not is_structure_set(structures)
-    with pytest.raises(InputError, match="expected an RTSTRUCT file, found a deflated data set"):
+    with pytest.raises(InputError, match="expected an RTSTRUCT, found a deflated data set"):
         open_object(structures, RTSTRUCT)
