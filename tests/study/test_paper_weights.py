@@ -17,7 +17,7 @@ from tiny import datalist, run
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = ROOT / "quiz_bundle" / "configs" / "study"
-OVERLAYS = ("answers", "paper_cohort", "paper_mixed", "cost", "speed")  # laid over a config that finds the scripts
+OVERLAYS = ("answers", "paper_cohort", "paper_mixed", "cost", "speed", "verdicts")  # over a config that finds the scripts
 SHIFT = (10.0, -5.0, 15.0)  # the truth of the tiny pair
 FIND = "$monai.bundle.workflows.sys.path.insert(0, @bundle_root)"
 

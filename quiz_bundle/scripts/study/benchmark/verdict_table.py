@@ -13,7 +13,7 @@ from ...checks.trust import LIMIT_MM, RIGHT_MM, auroc
 
 PITY = 0.05  # of the right maps: at most, that a figure without a limit of its own refuses: it is set on these pairs
 WRONG = ("one patient", "two patients", "mirrored", "vertebra")  # kinds; of one patient those that are over ``LIMIT_MM``
-AUDITED = "audit"
+AUDITED, REFUSED_MM = "audit", 1000.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ def _fallen(column: str) -> Callable[[Mapping], float]:
 
 
 def _expected(row: Mapping) -> float:
-    return float(row["audit_expected_mm"] or "inf") if row[AUDITED] else math.inf
+    """The audit's expected error; what it refuses, for the scans' sake too, is in more doubt than all that it accepts."""
+    return float(row["audit_expected_mm"] or "inf") + REFUSED_MM * (row[AUDITED] == "0") if row[AUDITED] else math.inf
 
 
 FIGURES = (
