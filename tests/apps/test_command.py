@@ -98,6 +98,14 @@ def test_what_else_may_be_given(tmp_path):
     assert ended.line == "fixed: expected a scan, found none; give --fixed FILE."
 
 
+def test_an_option_that_a_component_does_not_take(tmp_path):
+    (tmp_path / "a.nii").touch()
+    scans = {"fixed": str(tmp_path / "a.nii"), "moving": str(tmp_path / "a.nii"), "output_dir": str(tmp_path / "out")}
+    ended = infer(**scans, **{"inferer#foo": 3}, **ORACLE)
+    assert ended.status == 1 and ended.line.startswith("inferer#foo: expected values that their components take, found ")
+    assert "unexpected keyword argument 'foo'" in ended.line and "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize("name", ["a#b.nii.gz", "a ,#2.nii", "@ct.nii", "c$d.nii", "50%.nii", "a::b.nii"])
 def test_names_reach_the_reader_as_they_are(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)

@@ -19,6 +19,7 @@ from ..core.options import nearest
 ARGUMENTS = set(inspect.signature(bundle_run).parameters) - {"override"} | {"workflow_type", "properties_path"}
 TRACKING = {"output_dir", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}  # of --tracking
 BASE = "base"  # id that names the config that a config is laid over
+MISFIT = "Failed to instantiate component"  # how MONAI says that arguments do not fit
 QUOTED = ("'", '"', "[", "(", "{")  # how values begin that are read as Python
 
 
@@ -86,6 +87,14 @@ class Command:
             plain = all(isinstance(text, str) and not text.startswith(("$", "@", "%")) for text in texts)
             if plain and self.parser[name] != value:
                 self.parser.ref_resolver.resolved_content[name] = value
+
+    def misfit(self, error: BaseException) -> InputError | None:
+        """The mistake of options below an id (``inferer#amp``) that their component does not take; None for other errors."""
+        below = ", ".join(option for option in self.options if _top(option) != option.removeprefix("+"))
+        if not below or MISFIT not in str(error):
+            return None
+        why = " ".join(str(innermost(error)).split())
+        return InputError(below, "values that their components take", why, "look them up in the config", unnamed="others")
 
     def value(self, name: str, default: object = None) -> object:
         """What an id stands for; ``default`` where the config does not have it.

@@ -36,9 +36,9 @@ def tell_input_errors(inputs: Sequence[str] = ()) -> None:
     command, paths, hidden = Command.this(), {}, False
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        cause = input_error(error)
+        cause = input_error(error) or command.misfit(error)
         if cause is not None or hidden:
-            sys.stderr.write(f"{told(error, paths if hidden else None)}\n")
+            sys.stderr.write(f"{told(cause or error, paths if hidden else None)}\n")
         else:
             usual(kind, error, trace)
 
