@@ -1,5 +1,6 @@
 """The verdict's constants: found again where they are known, and judged on volumes that they were not fitted to."""
 
+import json
 import math
 from dataclasses import asdict, replace
 
@@ -147,3 +148,21 @@ def test_two_volumes_of_one_name(tmp_path):
 def test_too_few_volumes(tmp_path):
     with pytest.raises(InputError, match="three volumes or more"):
         run_calibration(phantoms=2, output_dir=str(tmp_path))
+
+
+def test_a_clinics_own_pairs_are_patients_of_their_own(tmp_path, monkeypatch):
+    """Three pairs of a datalist and no volume: nothing is drawn, each is one patient, and three carry no bound."""
+    pairs = [{"name": f"p{number}", "fixed": "f.nii", "moving": "m.nii", "landmarks": "l.csv"} for number in range(3)]
+    (tmp_path / "pairs.json").write_text(json.dumps(pairs))
+    case, made = drawn(1)[0], []
+
+    def registered(planned, case_of_pair, fixed, network):
+        made.append(planned)
+        return planned | {key: value for key, value in _row(0, replace(case, tre_mm=4.0), "").items() if key not in planned}
+
+    monkeypatch.setattr(run, "_real", lambda planned, real: (real[int(planned["number"][-1])], None))
+    monkeypatch.setattr(run, "_registered", registered)
+    run_calibration(datalist=str(tmp_path / "pairs.json"), output_dir=str(tmp_path / "out"), **NO_NETWORK)
+    assert [(row["number"], row["volume"]) for row in made] == [("real-0", "p0"), ("real-1", "p1"), ("real-2", "p2")]
+    assert {row["regime"] for row in made} == {"real"}
+    assert "| other | 3 | " in (tmp_path / "out" / "calibration.md").read_text()
