@@ -8,9 +8,10 @@ from oracle import QUICK, TRUTH, oracle, pair, use_oracle, worst_mm
 from scripts.core.geometry import corners_mm, grid_to_mm, inside, mm_to_grid, mm_to_ijk
 from scripts.core.rigid import RigidTransform, angle_deg
 from scripts.images.volumes import make_volume, standardise
+from scripts.registration.ordered import Ordered
 from scripts.registration.queries import ask
 from scripts.registration.result import Matches
-from scripts.registration.search import Fit, fit_matches, fit_near, search, smaller_is_fixed
+from scripts.registration.search import Fit, fit_matches, fit_near, search
 from scripts.registration.settings import CandidateSettings, SearchSettings
 from scripts.registration.trials import Trials, neighbours
 from scripts.registration.zoom import common_region, tiles
@@ -28,11 +29,11 @@ def scans():
 def test_the_smaller_scan_is_one_of_the_two(scans):
     """Whatever comes first; of two scans of one size, too."""
     fixed, moving = scans
-    assert not smaller_is_fixed(fixed, moving)
-    assert smaller_is_fixed(moving, fixed)
+    assert not Ordered.of(fixed, moving).swapped
+    assert Ordered.of(moving, fixed).swapped
     darker = make_volume(fixed.as_tensor() * 0.9, fixed.affine)
-    assert smaller_is_fixed(darker, fixed)
-    assert not smaller_is_fixed(fixed, darker)
+    assert Ordered.of(darker, fixed).swapped
+    assert not Ordered.of(fixed, darker).swapped
 
 
 def made_matches(count=300, outliers=0.0, noise_mm=0.0, seed=0):

@@ -18,10 +18,10 @@ from ..core.rigid import RigidTransform, fit_robust, fit_translation
 from ..images.volumes import standardise
 from ..network.quiznet import QuizNet
 from ..registration.matcher import Matcher
+from ..registration.ordered import Ordered
 from ..registration.queries import ask, believable
 from ..registration.register import Options
 from ..registration.result import Matches
-from ..registration.search import smaller_is_fixed
 
 QUERIES = 1500  # asked in the single look
 
@@ -65,11 +65,11 @@ def prepare(fixed: MetaTensor, moving: MetaTensor, shape: Sequence[int] | None, 
         options: seed, window, and of ``search`` the spacing (before resizing) and the number of queries.
     """
     standard = [standardise(volume, options.search.spacing, options.window) for volume in (fixed, moving)]
-    backward = not smaller_is_fixed(*standard)
+    ordered = Ordered.of(*standard)
     pair = standard if shape is None else [Resize(shape, mode="trilinear", anti_aliasing=True)(v) for v in standard]
     generator = torch.Generator().manual_seed(options.seed)
-    points = ask(standard[1] if backward else standard[0], options.search.match.queries, generator)
-    return Prepared(pair, points, backward)
+    points = ask(ordered.smaller, options.search.match.queries, generator)
+    return Prepared(pair, points, not ordered.swapped)
 
 
 def look_once(network: QuizNet, prepared: Prepared, amp: bool = False) -> Look:

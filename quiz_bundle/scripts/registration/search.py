@@ -13,6 +13,7 @@ from ..core.threads import free_threads
 from ..images.volumes import resample, standard_grid
 from ..network.quiznet import QuizNet
 from .matcher import Matcher
+from .ordered import Ordered
 from .queries import ask, believable, join, no_matches, select
 from .result import Matches
 from .settings import SearchSettings
@@ -84,8 +85,20 @@ def search(
     to look closer. The fit here is always rigid; what kind of map is handed out is decided later. The smaller scan is
     looked for in the larger one, whichever of them is the fixed one, so swapped scans give the inverse map.
     """
-    if smaller_is_fixed(fixed, moving):
-        return swapped(search(network, moving, fixed, settings, generator, amp))
+    ordered = Ordered.of(fixed, moving)
+    fit = _search(network, *ordered.pair, settings, generator, amp)
+    return _swapped(fit) if ordered.swapped else fit
+
+
+def _search(
+    network: QuizNet,
+    fixed: MetaTensor,
+    moving: MetaTensor,
+    settings: SearchSettings,
+    generator: torch.Generator,
+    amp: bool,
+) -> Fit:
+    """``search`` for the smaller scan as the moving one."""
     coarse = [resample(v, *standard_grid(v, settings.coarse_spacing), outside=0.0) for v in (fixed, moving)]
     found = Matcher(network, *coarse, amp=amp).match(settings.match.queries, generator)
     fit = fit_found(found, settings.coarse_spacing, settings, generator)
@@ -107,15 +120,7 @@ def search(
     return replace(fit, start=place, peak_ratio=trials.peak_ratio(place))
 
 
-def smaller_is_fixed(fixed: MetaTensor, moving: MetaTensor) -> bool:
-    """Whether the fixed one of two volumes of one spacing has the smaller field; of two of one size, the less bright one."""
-    if fixed.numel() != moving.numel():
-        return fixed.numel() < moving.numel()
-    brightness = [v.as_tensor().sum(dtype=torch.float64) for v in (fixed, moving)]
-    return bool(brightness[0] < brightness[1])
-
-
-def swapped(fit: Fit) -> Fit:
+def _swapped(fit: Fit) -> Fit:
     """The same fit with the scans' parts exchanged."""
     transform, start = (None if each is None else each.inverse() for each in (fit.transform, fit.start))
     matches = replace(fit.matches, fixed_mm=fit.matches.moving_mm, moving_mm=fit.matches.fixed_mm)

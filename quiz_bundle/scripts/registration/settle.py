@@ -12,12 +12,13 @@ from monai.data import MetaTensor
 from ..core.geometry import inside
 from ..core.rigid import RigidTransform
 from .assess import LEAST_INLIERS, WORST_MM, Evidence, assess, compare, expected_tre, gather
+from .ordered import Ordered
 from .parts import PATCHES, Piece, find_pieces, nearest_piece
 from .plausibility import examine
 from .queries import ask, select
 from .region import find_region, in_region, region_points
 from .result import Matches, Part, Verdict
-from .search import Fit, mark_inliers, smaller_is_fixed
+from .search import Fit, mark_inliers
 
 
 @dataclass(frozen=True)
@@ -67,50 +68,45 @@ def settle(
         stage: a context in which a stage's time is taken, by its name.
     """
     generator = torch.Generator().manual_seed(seed)
-    backwards = fixed_region is not None or smaller_is_fixed(*pair)
-    ordered = pair[::-1] if backwards else pair
-
-    def turned(transform: RigidTransform) -> RigidTransform:
-        """A map of the pair as one of the ordered pair, or the other way about."""
-        return transform.inverse() if backwards else transform
-
     if fixed_region is None:
-        points_mm = ask(ordered[1], points, generator)
+        ordered = Ordered.of(*pair)
+        points_mm = ask(ordered.smaller, points, generator)
     else:
+        ordered = Ordered(*pair[::-1], swapped=True)  # whichever is smaller: the region's points lie in the fixed scan
         points_mm = region_points(fixed_region, *pair, body, points, generator)
-    pieces = [Piece(turned(body), points_mm, 1.0, found.peak_ratio, whole=True)]
+    pieces = [Piece(ordered.turned(body), points_mm, 1.0, found.peak_ratio, whole=True)]
     transform = found.transform
     if refined:
         with stage("parts"):
             if fixed_region is not None:
-                pieces = [find_region(turned(body), *ordered, points_mm)]
+                pieces = [find_region(ordered.turned(body), *ordered.pair, points_mm)]
             else:
-                pieces = find_pieces(pieces[0], *ordered, generator)
+                pieces = find_pieces(pieces[0], *ordered.pair, generator)
         with stage("refine"):
-            transform = turned(pieces[0].refined(*ordered))
-    maps = [transform, *(turned(piece.start) for piece in pieces[1:])]
+            transform = ordered.turned(pieces[0].refined(*ordered.pair))
+    maps = [transform, *(ordered.turned(piece.start) for piece in pieces[1:])]
     by_part = refined and (fixed_region is not None or len(pieces) > 1)
 
     def evidence(number: int) -> Evidence:
         """For the map of a part, on that part."""
         own = mark_inliers(found.matches, maps[number], limit_mm)
         if len(pieces) > 1:
-            own = select(own, nearest_piece(pieces, own.fixed_mm if backwards else own.moving_mm) == number)
+            own = select(own, nearest_piece(pieces, own.fixed_mm if ordered.swapped else own.moving_mm) == number)
         held = None if refined else own.fixed_mm[own.inlier]
-        agreement = compare(turned(maps[number]), *ordered, pieces[number].points_mm, held)
+        agreement = compare(ordered.turned(maps[number]), *ordered.pair, pieces[number].points_mm, held)
         fit = replace(found, matches=own, peak_ratio=pieces[number].peak_ratio)
         return gather(maps[number], fit, *scans, **agreement)
 
     with stage("assess"):
         verdict = assess(evidence(0), least_inliers=0 if by_part else LEAST_INLIERS)
-        near = turned(maps[0]) if refined else pieces[0].start
-        verdict = examine(near, *ordered, pieces[0].points_mm, scans[::-1] if backwards else scans).weigh(verdict)
+        near = ordered.turned(maps[0]) if refined else pieces[0].start
+        verdict = examine(near, *ordered.pair, pieces[0].points_mm, ordered.order(scans)).weigh(verdict)
         verdict = judge_choice(verdict, pieces[0])
         expected = [verdict.expected_tre_mm, *(expected_tre(evidence(n))[0] for n in range(1, len(pieces)))]
     parts = []
     for mapped, piece, error in zip(maps, pieces, expected, strict=True):
         places = piece.points_mm[:PATCHES]
-        parts.append(Part(mapped, places if backwards else mapped.inverse()(places), piece.share, error))
+        parts.append(Part(mapped, places if ordered.swapped else mapped.inverse()(places), piece.share, error))
     if fixed_region is not None:
         compared = ask(pair[0], points, generator)
         compared = compared[inside(transform(compared), pair[1].affine, pair[1].shape[1:])]
@@ -123,8 +119,12 @@ def judge_choice(verdict: Verdict, first: Piece) -> Verdict:
     """The verdict, with a reason where another part may as well be meant, and lies elsewhere under the map of the first."""
     if first.doubt_mm <= WORST_MM:
         return verdict
-    reason = (
-        f"Another part of the body has nearly as much bone round the middle of the smaller scan, and this map is "
-        f"{first.doubt_mm:.0f} mm off there; name the part that matters with fixed_region."
+    return replace(verdict, accepted=False, reasons=[*verdict.reasons, another_part(first.doubt_mm)])
+
+
+def another_part(doubt_mm: float) -> str:
+    """The reason for which a choice between parts is not accepted."""
+    return (
+        "Another part of the body has nearly as much bone round the middle of the smaller scan, and this map is "
+        f"{doubt_mm:.0f} mm off there; name the part that matters with fixed_region."
     )
-    return replace(verdict, accepted=False, reasons=[*verdict.reasons, reason])

@@ -17,10 +17,11 @@ from ...images.transform_files import TEXT, GivenMap
 from ...images.volumes import resample, standard_grid
 from ...registration.assess import LEAST_INLIERS, WORST_MM, assess, compare, gather
 from ...registration.metrics import landmark_report
+from ...registration.ordered import Ordered
 from ...registration.queries import ask, select
 from ...registration.register import Options
 from ...registration.result import ErrorBound, Matches, Registration, Verdict
-from ...registration.search import Fit, mark_inliers, smaller_is_fixed
+from ...registration.search import Fit, mark_inliers
 from ...registration.trials import Trials, neighbours
 
 MISTAKEN = 0.5  # a map counts as mistaken for another one that lies at most this share of its own distance from ours
@@ -129,10 +130,9 @@ class _Judge:
 
     def __init__(self, pair: Sequence[MetaTensor], found: Fit, own: Registration, options: Options) -> None:
         self.found, self.own, self.options = found, own, options
-        self.flip = smaller_is_fixed(*pair)  # what is compared are points of the smaller scan, as ``search`` does
-        self.ordered = pair[::-1] if self.flip else pair
+        self.ordered = Ordered.of(*pair)  # what is compared are points of the smaller scan
         spacing = options.search.coarse_spacing
-        self.coarse = [resample(v, *standard_grid(v, spacing), outside=0.0) for v in self.ordered]
+        self.coarse = [resample(v, *standard_grid(v, spacing), outside=0.0) for v in self.ordered.pair]
         self.body = self._body()
         parts = own.parts
         by_part = len(parts) > 1 or (len(parts) == 1 and parts[0].chosen_by == "region")
@@ -141,13 +141,13 @@ class _Judge:
     def _body(self) -> _Ground:
         """All of the body."""
         own, generator = self.own.fixed_to_moving, torch.Generator().manual_seed(self.options.seed)
-        points_mm = ask(self.ordered[1], self.options.compare_points, generator)
+        points_mm = ask(self.ordered.smaller, self.options.compare_points, generator)
         common = points_mm[:0]
         if own is not None:
-            there = own.inverse()(points_mm) if not self.flip else own(points_mm)
-            larger = self.ordered[0]
+            there = self.ordered.turned(own).inverse()(points_mm)
+            larger = self.ordered.larger
             seen = inside(there, larger.affine, larger.shape[1:])
-            common = (points_mm if self.flip else there)[seen]
+            common = (points_mm if self.ordered.swapped else there)[seen]
         trials = self._trials(ask(self.coarse[1], self.options.search.candidates.points, generator), own)
         return _Ground(points_mm, common, own, self.own.verdict, self.found.matches, trials, part=False)
 
@@ -164,7 +164,7 @@ class _Judge:
         owners = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([len(one.places_mm) for one in parts]))
         nearest = torch.cdist(self.found.matches.fixed_mm, torch.cat([one.places_mm for one in parts])).argmin(1)
         matches = select(self.found.matches, owners[nearest] == number)
-        points_mm = part.places_mm if self.flip else part.fixed_to_moving(part.places_mm)
+        points_mm = part.places_mm if self.ordered.swapped else part.fixed_to_moving(part.places_mm)
         trials = self._trials(points_mm, part.fixed_to_moving)
         return _Ground(points_mm, part.places_mm, part.fixed_to_moving, verdict, matches, trials, part=True)
 
@@ -178,13 +178,10 @@ class _Judge:
 
     def _try(self, trials: Trials, transform: RigidTransform) -> None:
         """Climb from a map, and from a vertebra or a turn beside it."""
-        settings, place = self.options.search, self._turned(transform)
+        settings, place = self.options.search, self.ordered.turned(transform)
         trials.climb(place)
         for other in neighbours(place, trials.points_mm, settings.candidates.slips, settings.candidates.turns):
             trials.climb(other)
-
-    def _turned(self, transform: RigidTransform) -> RigidTransform:
-        return transform.inverse() if self.flip else transform
 
     def ground(self, transform: RigidTransform) -> _Ground:
         """What a map is judged on: of several parts the one where it is nearest to ours."""
@@ -201,7 +198,7 @@ class _Judge:
     def peak_ratio(self, transform: RigidTransform, ground: _Ground) -> float:
         """What the best other place leaves unexplained, ours among them, over what a map's place does."""
         self._try(ground.trials, transform)
-        ratio, apart = ground.trials.peak_ratio(self._turned(transform)), ground.distance_mm(transform)
+        ratio, apart = ground.trials.peak_ratio(self.ordered.turned(transform)), ground.distance_mm(transform)
         if not ground.part and apart is not None and apart[0] <= self.options.search.candidates.same_place:
             ratio = min(ratio, self.found.peak_ratio)  # the search has tried more places than these
         return ratio
@@ -211,7 +208,7 @@ class _Judge:
         ground = self.ground(transform)
         matches, ratio = self.marked(ground.matches, transform), self.peak_ratio(transform, ground)
         found = replace(self.found, matches=matches, peak_ratio=ratio)
-        agreement = compare(self._turned(transform), *self.ordered, ground.points_mm)
+        agreement = compare(self.ordered.turned(transform), *self.ordered.pair, ground.points_mm)
         evidence = gather(transform, found, self.own.fixed, self.own.moving, **agreement)
         verdict = assess(evidence, least_inliers=0 if ground.part else LEAST_INLIERS)
         own = self.own.verdict

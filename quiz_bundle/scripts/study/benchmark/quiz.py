@@ -14,11 +14,12 @@ from ...core.rigid import RigidTransform, fit_rigid
 from ...images.volumes import resample, standard_grid, standardise
 from ...network.quiznet import QuizNet
 from ...registration.matcher import Matcher
+from ...registration.ordered import Ordered
 from ...registration.parts import Piece
 from ...registration.queries import ask, no_matches
 from ...registration.register import Options, Stopwatch, conclude
 from ...registration.result import Matches
-from ...registration.search import Fit, choose_place, fit_found, search, smaller_is_fixed
+from ...registration.search import Fit, choose_place, fit_found, search
 from ...registration.trials import Trials
 from ...synthetic.regimes import EvaluationCase, part_region
 from ..peers import PeerResult
@@ -147,18 +148,16 @@ def _without_network(case: EvaluationCase, options: Options) -> Answer:
     begin, cpu = time.perf_counter(), time.process_time()
     settings = options.search
     pair = [standardise(volume, settings.spacing, options.window) for volume in (case.fixed, case.moving)]
-    flip = smaller_is_fixed(*pair)
-    ordered = pair[::-1] if flip else pair  # the smaller scan is looked for in the larger one, as ``search`` does
-    coarse = [resample(v, *standard_grid(v, settings.coarse_spacing), outside=0.0) for v in ordered]
+    ordered = Ordered.of(*pair)  # the smaller scan is looked for in the larger one, as ``search`` does
+    coarse = [resample(v, *standard_grid(v, settings.coarse_spacing), outside=0.0) for v in ordered.pair]
     generator = torch.Generator().manual_seed(options.seed)
     tried = ask(coarse[1], settings.candidates.points, generator)
     trials = Trials(coarse, tried, settings.candidates)
     fit = Fit(None, None, no_matches(), 0, settings.coarse_spacing)
     answer, _ = choose_place(fit, trials, settings, generator)
     if answer is not None:
-        points = ask(ordered[1], options.compare_points, torch.Generator().manual_seed(options.seed))
-        answer = Piece(answer, points, 1.0, 1.0, whole=True).refined(*ordered)
-        answer = answer.inverse() if flip else answer
+        points = ask(ordered.smaller, options.compare_points, torch.Generator().manual_seed(options.seed))
+        answer = ordered.turned(Piece(answer, points, 1.0, 1.0, whole=True).refined(*ordered.pair))
     note = "" if answer is not None else "no start of the sweep fits"
     return Answer(PeerResult(answer, time.perf_counter() - begin, note), time.process_time() - cpu)
 

@@ -24,9 +24,10 @@ from ...images.volumes import standardise
 from ...network.quiznet import QuizNet
 from ...network.weights import weights_sha256
 from ...registration.agreement import correlation
+from ...registration.ordered import Ordered
 from ...registration.queries import ask
 from ...registration.register import Options, Stopwatch, conclude, load_network
-from ...registration.search import search, smaller_is_fixed
+from ...registration.search import search
 from ...synthetic.plan import Maker, Planned, ct_files, plan_pairs
 from ...synthetic.regimes import EvaluationCase
 from ..peers.base import coarser, from_air, mutual_information, shift
@@ -167,18 +168,17 @@ class _Compared:
     """
 
     def __init__(self, case: EvaluationCase, standard: Sequence) -> None:
-        self.flip = smaller_is_fixed(*standard)
-        self.standard = standard[::-1] if self.flip else standard
-        self.points_mm = ask(self.standard[1], COMPARED, torch.Generator().manual_seed(0))
-        scans = (case.fixed, case.moving) if self.flip else (case.moving, case.fixed)
-        self.scans = [coarser(from_air(volume), VOXEL_MM) for volume in scans]
+        self.ordered = Ordered.of(*standard)
+        self.points_mm = ask(self.ordered.smaller, COMPARED, torch.Generator().manual_seed(0))
+        self.scans = [coarser(from_air(volume), VOXEL_MM) for volume in self.ordered.order((case.fixed, case.moving))]
 
     def correlation(self, transform: RigidTransform) -> float:
         """Of the intensities over the body, [-1, 1]."""
-        return correlation(transform.inverse() if self.flip else transform, *self.standard, self.points_mm)
+        return correlation(self.ordered.turned(transform), *self.ordered.pair, self.points_mm)
 
     def information(self, transform: RigidTransform) -> float:
         """Mutual information over the smaller scan's field, nats."""
-        return mutual_information(*self.scans, transform if self.flip else transform.inverse())
+        larger, smaller = self.scans
+        return mutual_information(smaller, larger, self.ordered.turned(transform).inverse())
 
 
