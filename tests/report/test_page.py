@@ -19,6 +19,7 @@ from scripts.images.volumes import make_volume
 from scripts.registration.assess import Evidence, assess, no_fit
 from scripts.registration.plausibility import MISSPACED, SWAPPED, TWO_PATIENTS
 from scripts.registration.queries import no_matches
+from scripts.registration.settle import another_part
 from scripts.report.identification import same_patient, series_record
 from scripts.report.page import render_page
 from scripts.report.page.advice import ADVICE, OTHERWISE, advice_on
@@ -204,7 +205,7 @@ def test_reasons_of_the_verdict_have_advice_of_their_own():
     hopeless = Evidence(**{field.name: int(field.name == "peak_ratio") for field in fields(Evidence)})
     reasons = [*assess(hopeless).reasons, *no_fit(17).reasons, "The moving scan's values are no HU: all are positive."]
     reasons += ["The map seems to be inverted: its inverse is near ours.", "Our own map of this pair lies 35 mm away."]
-    reasons += [TWO_PATIENTS, SWAPPED, MISSPACED]
+    reasons += [TWO_PATIENTS, SWAPPED, MISSPACED, another_part(12.0)]
     given = [advice_on(reason) for reason in reasons]
     assert OTHERWISE not in given and len(set(given)) == len(reasons) == len(ADVICE)
 

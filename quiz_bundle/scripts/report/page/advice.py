@@ -41,6 +41,11 @@ ADVICE = (
         "typed in are the usual causes. Export the scan again.",
     ),
     (
+        r"another part of the body",
+        "See the parts in colours on this page and decide which of them the transform is for. Outline its bone in "
+        "3D Slicer, or take a structure of the planning CT, and register again with that as `fixed_region`.",
+    ),
+    (
         r"along a line|in one place",
         "What could be compared covers too little of the body: see the map of matches. A moving scan with a larger field, "
         "or a run without `fixed_region` if one was given, shows more of it.",
