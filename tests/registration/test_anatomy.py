@@ -72,7 +72,7 @@ def test_a_mirror_image_is_found():
     body_mm = apply_affine(flip, points(1500))
     start = RigidTransform.about([0, 0, 0], [14.0, 0, 0], [0, 0, 0])  # outline on outline
     assert mirrored_likeness(start, fixed, swapped, body_mm, body_mm[:200], (0.0, 0.0)) > 0.97
-    assert mirrored_likeness(SAME, fixed, fixed, points(1500), points(200), (0.0, 0.0)) < 0.6
+    assert math.isnan(mirrored_likeness(SAME, fixed, fixed, points(1500), points(200), (0.0, 0.0)))  # worse at 6 mm already
 
 
 @pytest.mark.parametrize("factor", [0.87, 1.0, 1.15])
