@@ -8,6 +8,8 @@ from pathlib import Path
 import itk
 import numpy as np
 import pydicom
+import torch
+from conftest import AFFINES, make_affine
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -20,6 +22,7 @@ from pydicom.uid import (
     RLELossless,
     generate_uid,
 )
+from scripts.images.volumes import make_volume
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
@@ -288,3 +291,36 @@ def _save(dataset: Dataset, path: Path) -> Path:
         dataset.is_little_endian, dataset.is_implicit_VR = syntax != ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
         pydicom.dcmwrite(path, dataset, write_like_original=False)
     return path
+
+
+SHAPE = (14, 11, 7)
+UID = "1.2.826.0.1.3680043.8.498.1"
+SUPINE, PRONE = [-1.2, -0.8, 2.5], [1.2, 0.8, 2.5]
+# How a patient may lie; the position in the header says the same as the directions, and is not needed.
+PLACES = {
+    **{name: (affine, "HFS") for name, affine in AFFINES.items()},
+    "head first supine": (make_affine(np.diag(SUPINE), [150.0, 120.0, -480.0]), "HFS"),
+    "head first prone": (make_affine(np.diag(PRONE), [-150.0, -120.0, -480.0]), "HFP"),
+    "feet first supine": (make_affine(np.diag([1.2, -0.8, -2.5]), [-150.0, 120.0, -480.0]), "FFS"),
+    "feet first prone": (make_affine(np.diag([-1.2, 0.8, -2.5]), [150.0, -120.0, 480.0]), "FFP"),
+    "decubitus": (make_affine([[0, -0.8, 0], [1.2, 0, 0], [0, 0, 2.5]], [60.0, -80.0, 33.3]), "HFDL"),
+    "sagittal": (make_affine([[0, 0, 3.0], [0.7, 0, 0], [0, -0.9, 0]], [-30.0, 10.0, 20.0]), "HFS"),
+}
+
+
+def ct(affine=None, seed=0, shape=SHAPE):
+    """Whole HU between air and bone, no two voxels alike."""
+    values = torch.randint(-1024, 3072, (1, *shape), generator=torch.manual_seed(seed)).float()
+    return make_volume(values, PLACES["head first supine"][0] if affine is None else affine)
+
+
+def assert_same(loaded, volume):
+    """The same values at the same places in the world, whichever end the slices are counted from."""
+    values = volume.as_tensor()
+    if not torch.allclose(loaded.affine, volume.affine, atol=1e-6):
+        last = make_volume(values.flip(3), volume.affine)
+        last.affine[:3, 3] += volume.affine[:3, 2] * (volume.shape[3] - 1)
+        last.affine[:3, 2] *= -1
+        values, volume = last.as_tensor(), last
+    torch.testing.assert_close(loaded.affine, volume.affine, rtol=0, atol=1e-6)
+    assert torch.equal(loaded.as_tensor(), values)

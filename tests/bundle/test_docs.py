@@ -6,87 +6,47 @@ import os
 import re
 import shlex
 import sys
-import textwrap
-from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
 import torch
+from documents import (
+    BENCHMARK,
+    BUNDLE,
+    CARD,
+    COHORTS,
+    CONVENTIONS,
+    DOCS,
+    DOCUMENTS,
+    INFERENCE,
+    README,
+    RESEARCHER,
+    ROOT,
+    SLICER,
+    TRAINING,
+    anchors,
+    blocks,
+    commands,
+    flat,
+    name_of,
+    tables,
+    text_of,
+)
 from matplotlib.image import imread
 from monai.bundle import ConfigParser
 from scripts.apps import status
 from scripts.checks.demo import demo_parser
-from scripts.core.geometry import ijk_to_grid
 from scripts.images.landmarks import CASE_KEYS, PAIR_COLUMNS, POINT_COLUMNS, read_datalist
 from scripts.images.nifti import write_nifti
-from scripts.registration.register import load_network
-from scripts.registration.settings import SearchSettings
 from scripts.report.write import OUTPUT_NAMES
 from scripts.synthetic.phantom import PelvisPhantom
 from scripts.synthetic.regimes import REGIMES
-from test_layout import PACKAGES
 
-ROOT = Path(__file__).resolve().parents[2]
-BUNDLE = ROOT / "quiz_bundle"
-README = ROOT / "README.md"
-DOCS = BUNDLE / "docs"
-CARD, CONVENTIONS, BENCHMARK, INFERENCE, TRAINING, COHORTS, SLICER, RESEARCHER = (
-    DOCS / f"{name}.md"
-    for name in ("README", "conventions", "benchmark", "inference", "training", "cohorts", "slicer", "researcher")
-)
 MOST_WORDS = 1600  # of the README: what it is, how to try and use it, how good it is, its limits; the rest has pages
-DOCUMENTS = sorted(p for p in [*ROOT.glob("*.md"), *BUNDLE.rglob("*.md")] if ".venv" not in p.parts)
 CONTRACT_OPTIONS = {
     "fixed", "moving", "output_dir", "queries", "queries_in", "landmarks", "fixed_region", "moving_labels", "datalist",
     "transform", "refine", "strict", "anonymous", "device", "seed", "amp",
 }  # fmt: skip
-
-
-def name_of(path):
-    return str(path.relative_to(ROOT))
-
-
-def text_of(path):
-    return path.read_text(encoding="utf-8")
-
-
-def flat(path):
-    """A document's words in one line."""
-    return " ".join(text_of(path).split())
-
-
-def blocks(path, language):
-    """Contents of a document's fenced code blocks in one language."""
-    return [textwrap.dedent(b) for b in re.findall(rf"^ *```{language}\n(.*?)^ *```$", text_of(path), re.S | re.M)]
-
-
-def commands(paths=DOCUMENTS):
-    """Every command of the documents as words, without its comment and its environment variables."""
-    found = []
-    for path in paths:
-        for block in blocks(path, "bash"):
-            for line in block.replace("\\\n", " ").splitlines():
-                words = shlex.split(line, comments=True)
-                while words and re.fullmatch(r"[A-Z]+=\S*", words[0]):
-                    words = words[1:]
-                if words:
-                    found.append(words)
-    return found
-
-
-def tables(path):
-    """The rows of a document's tables, each a list of cells."""
-    return [
-        [cell.strip() for cell in line.strip().strip("|").split("|")]
-        for line in text_of(path).splitlines()
-        if line.startswith("|") and not re.fullmatch(r"[|\s:-]+", line)
-    ]
-
-
-def anchors(path):
-    """The anchors that a document's headings make."""
-    titles = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text_of(path), flags=re.S), re.M)
-    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
 
 
 def test_documents_are_found():
@@ -291,64 +251,3 @@ def test_python_of_the_readme_runs(demo_folder):
     # ITK's resampling with our transform gives the fixed image back.
     fixed, warped = (torch.from_numpy(sitk.GetArrayFromImage(said[k])).flatten().double() for k in ("fixed", "warped"))
     assert float(torch.corrcoef(torch.stack([fixed, warped]))[0, 1]) > 0.9
-
-
-def test_the_card_tells_the_recipe_of_the_weights():
-    recipe = json.loads(text_of(BUNDLE / "configs" / "weights.json"))
-    iterations = recipe["max_epochs"] * recipe["epoch_length"]
-    said = flat(CARD)
-    assert f"{iterations:,} ({recipe['max_epochs']} epochs of {recipe['epoch_length']})" in said
-    assert f"{recipe['queries_per_pair']} queries in each direction" in said
-    assert f"{recipe['phantoms']} phantoms" in said
-    assert recipe["batch_size"] == 1 and "one pair each" in said
-    assert recipe["learning_rate"] == 7e-4 and "the same with 7e-4" in said
-    assert recipe["warmup_iterations"] == 100 and "100 iterations of warm-up" in said
-    assert recipe["weight_decay"] == 1e-4 and "weight decay 1e-4" in said and recipe["amp"] is True
-
-
-def test_the_card_tells_the_numbers_of_network_and_search():
-    parameters = sum(p.numel() for p in load_network().parameters())
-    assert f"{parameters / 1e6:.2f} million parameters" in flat(CARD)
-    s, said = SearchSettings(), flat(CARD)
-    assert f"{s.coarse_spacing:.0f} mm for a first pass" in said and f"{s.spacing:.0f} mm for a second one" in said
-    assert f"Up to {s.match.queries:,} points" in said and f"within {s.match.cycle_limit:.0f} voxels" in said
-    assert f"up to {s.candidates.most} different rigid maps" in said
-    assert f"{s.match.margin:.0f} mm beyond" in said and f"tiles of {s.match.tile:.0f} mm" in said
-    assert f"({s.match.zoom_queries:,} in the second pass)" in said
-    config = json.loads(text_of(BUNDLE / "configs" / "inference.json"))
-    assert (config["spacing_mm"], config["coarse_spacing_mm"]) == (s.spacing, s.coarse_spacing)
-    assert config["queries_per_pass"] == s.match.queries and config["hu_window"] == [-600, 600]
-
-
-def test_defaults_of_training_are_the_papers():
-    config = json.loads(text_of(BUNDLE / "configs" / "train.json"))
-    assert (config["learning_rate"], config["batch_size"]) == (1e-4, 2)
-    assert config["max_epochs"] * config["epoch_length"] == 2000
-    assert "(learning rate 1e-4, batches of 2, 2,000 iterations)" in flat(TRAINING)
-
-
-def test_the_tree_of_packages_is_the_codes():
-    """Every folder below scripts is drawn, each under its parent, and the packages in the order in which they import."""
-    (tree,) = [block for block in blocks(CONVENTIONS, "") if block.startswith("scripts/")]
-    drawn, package = [], ""
-    for line in tree.splitlines()[1:]:
-        names = re.findall(r"([a-z]+)/(?=[ ,]|$)", line)
-        if not line.startswith("    "):
-            package, names = names[0], names[:1]
-            drawn.append(package)
-        else:
-            drawn += [f"{package}/{name}" for name in names]
-    there = {str(path.parent.relative_to(BUNDLE / "scripts")) for path in (BUNDLE / "scripts").glob("*/**/__init__.py")}
-    assert {name for name in there if name.count("/") < 2} == set(drawn)
-    assert [name for name in drawn if "/" not in name] == list(PACKAGES)
-
-
-def test_half_voxels_are_the_codes():
-    assert ijk_to_grid(torch.arange(4.0)[:, None], [4]).flatten().tolist() == [-0.75, -0.25, 0.25, 0.75]
-    assert "-0.75, -0.25, 0.25 and 0.75" in flat(CONVENTIONS)
-
-
-def test_authors_are_those_of_the_citation():
-    citation = text_of(ROOT / "CITATION.cff")
-    given, family = (re.findall(rf"{kind}-names: (.+)", citation) for kind in ("given", "family"))
-    assert given and ", ".join(map(" ".join, zip(given, family, strict=True))) in flat(README).replace(" > ", " ")

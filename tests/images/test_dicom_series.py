@@ -1,9 +1,7 @@
 """DICOM folders: slices keep their place and values in the world, whatever way they are stored; bad series are refused."""
 
 import hashlib
-import logging
 import os
-import shutil
 from pathlib import Path
 
 import dicom_studies
@@ -12,8 +10,20 @@ import pydicom
 import pytest
 import SimpleITK
 import torch
-from conftest import AFFINES, make_affine
-from dicom_studies import COMPRESSED, Study, change, write_dicomdir, write_other, write_series
+from conftest import AFFINES
+from dicom_studies import (
+    COMPRESSED,
+    PLACES,
+    SHAPE,
+    UID,
+    Study,
+    assert_same,
+    change,
+    ct,
+    write_dicomdir,
+    write_other,
+    write_series,
+)
 from monai.data import list_data_collate
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -27,26 +37,6 @@ from scripts.core.geometry import corners_mm, ijk_to_mm, lattice_ijk
 from scripts.images.dicom.series import Series
 from scripts.images.volumes import load_volume, make_volume, standardise
 
-SHAPE = (14, 11, 7)
-UID = "1.2.826.0.1.3680043.8.498.1"
-SUPINE, PRONE = [-1.2, -0.8, 2.5], [1.2, 0.8, 2.5]
-# How a patient may lie; the position in the header says the same as the directions, and is not needed.
-PLACES = {
-    **{name: (affine, "HFS") for name, affine in AFFINES.items()},
-    "head first supine": (make_affine(np.diag(SUPINE), [150.0, 120.0, -480.0]), "HFS"),
-    "head first prone": (make_affine(np.diag(PRONE), [-150.0, -120.0, -480.0]), "HFP"),
-    "feet first supine": (make_affine(np.diag([1.2, -0.8, -2.5]), [-150.0, 120.0, -480.0]), "FFS"),
-    "feet first prone": (make_affine(np.diag([-1.2, 0.8, -2.5]), [150.0, -120.0, 480.0]), "FFP"),
-    "decubitus": (make_affine([[0, -0.8, 0], [1.2, 0, 0], [0, 0, 2.5]], [60.0, -80.0, 33.3]), "HFDL"),
-    "sagittal": (make_affine([[0, 0, 3.0], [0.7, 0, 0], [0, -0.9, 0]], [-30.0, 10.0, 20.0]), "HFS"),
-}
-
-
-def ct(affine=None, seed=0, shape=SHAPE):
-    """Whole HU between air and bone, no two voxels alike."""
-    values = torch.randint(-1024, 3072, (1, *shape), generator=torch.manual_seed(seed)).float()
-    return make_volume(values, PLACES["head first supine"][0] if affine is None else affine)
-
 
 def by_simpleitk(folder, uid):
     """What SimpleITK's own reader of DICOM series makes of a folder: voxels (I, J, K), affine ijk -> RAS."""
@@ -57,18 +47,6 @@ def by_simpleitk(folder, uid):
     affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
     affine[:3, 3] = image.GetOrigin()
     return SimpleITK.GetArrayFromImage(image).transpose(2, 1, 0).astype(np.float32), np.diag([-1.0, -1, 1, 1]) @ affine
-
-
-def assert_same(loaded, volume):
-    """The same values at the same places in the world, whichever end the slices are counted from."""
-    values = volume.as_tensor()
-    if not torch.allclose(loaded.affine, volume.affine, atol=1e-6):
-        last = make_volume(values.flip(3), volume.affine)
-        last.affine[:3, 3] += volume.affine[:3, 2] * (volume.shape[3] - 1)
-        last.affine[:3, 2] *= -1
-        values, volume = last.as_tensor(), last
-    torch.testing.assert_close(loaded.affine, volume.affine, rtol=0, atol=1e-6)
-    assert torch.equal(loaded.as_tensor(), values)
 
 
 # --- geometry ------------------------------------------------------------------------------------------------------
@@ -314,206 +292,6 @@ def test_a_standardised_series_collates(tmp_path):
     write_series(tmp_path, ct())
     one = standardise(load_volume(tmp_path), 3.0)
     assert list_data_collate([{"image": one}, {"image": one}])["image"].shape[0] == 2
-
-
-# --- refused -------------------------------------------------------------------------------------------------------
-
-
-def moved(folder, k, z):
-    """A series whose slice k lies ``z`` mm from where it should."""
-    file = write_series(folder, ct())[k]
-    x, y, at = pydicom.dcmread(file).ImagePositionPatient
-    change(file, ImagePositionPatient=[x, y, f"{at + z:.6g}"])
-
-
-def tilted(folder):
-    for k, file in enumerate(write_series(folder, ct())):
-        x, y, z = pydicom.dcmread(file).ImagePositionPatient
-        change(file, ImagePositionPatient=[x, f"{y + 0.5 * k:.6g}", z])
-
-
-def without(folder, *which):
-    files = write_series(folder, ct(shape=(9, 8, 12)))
-    for k in which:
-        files[k].unlink()
-
-
-def changed(folder, k=3, **values):
-    change(write_series(folder, ct())[k], **values)
-
-
-def cut(folder, share, k=0, **options):
-    file = write_series(folder, ct(), **options)[k]
-    data = file.read_bytes()
-    file.write_bytes(data[: int(len(data) * share)])
-
-
-def two(folder):
-    write_series(folder, ct(), uid=UID, description="Pelvis soft")
-    write_series(folder, ct(seed=1), uid=f"{UID}.2", description="Pelvis bone")
-
-
-def twice(folder):
-    files = write_series(folder, ct())
-    shutil.copy(files[2], folder / "copy.dcm")
-
-
-def phases(folder):
-    study = Study()
-    for seed in range(2):
-        write_series(folder / f"{seed}", ct(seed=seed), study, uid=UID)
-
-
-def one_slice(folder):
-    write_series(folder, ct(shape=(5, 5, 1)))
-
-
-def only(modality):
-    return lambda folder: write_series(folder, ct(), modality=modality)
-
-
-def text(folder):
-    (folder / "readme.txt").write_text("nothing to see")
-
-
-def few_frames(folder):
-    (file,) = write_series(folder, ct(), enhanced=True)
-    change(file, NumberOfFrames=5)
-
-
-def mirrored_frames(folder):
-    (file,) = write_series(folder, ct(), enhanced=True)
-    dataset = pydicom.dcmread(file)
-    shared = dataset.SharedFunctionalGroupsSequence[0]
-    shared.PixelMeasuresSequence[0].PixelSpacing = ["-0.8", "1.2"]
-    change(file, SharedFunctionalGroupsSequence=[shared])
-
-
-def unread(folder):
-    """Every pixel is there, under the name of another compression."""
-    for file in write_series(folder, ct(), syntax=RLELossless):
-        dataset = pydicom.dcmread(file)
-        dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.201"
-        pydicom.dcmwrite(file, dataset)
-
-
-BAD_FOLDERS = {
-    "nothing": (lambda folder: None, "found nothing in it; check the path"),
-    "no DICOM": (text, "found 1 file, none of them a DICOM image"),
-    "two series": (two, f"found 2 CT series: {UID} 'Pelvis soft' (7 slices), {UID}.2 'Pelvis bone' (7 slices); choose one"),
-    "MR": (only("MR"), "expected a CT series, found only MR (7 files)"),
-    "PET": (only("PT"), "expected a CT series, found only PT (7 files)"),
-    "RTIMAGE": (only("RTIMAGE"), "RTIMAGE holds projections: export the cone-beam CT's reconstruction as CT"),
-    "structures": (lambda folder: write_other(folder), "found only RTSTRUCT (1 file)"),
-    "scouts": (lambda folder: write_series(folder, ct(), localizer=True), "found only scout views (LOCALIZER)"),
-    "one slice": (one_slice, "expected a series of two slices or more, found one slice"),
-    "a gap": (lambda folder: without(folder, 4), "found 1 missing beside 11 (5 mm between two, 2.5 mm elsewhere)"),
-    "two gaps": (lambda folder: without(folder, 4, 5, 8), "found 3 missing beside 9 (7.5 mm between two, 2.5 mm"),
-    "another distance": (lambda folder: without(folder, 7, 9), "found 2 missing beside 10"),
-    "a copy": (twice, "expected slices at different positions, found 8 slices of which 1 lie where another does"),
-    "two phases": (phases, "found 14 slices of which 7 lie where another does"),
-    "uneven": (lambda folder: moved(folder, 3, 0.6), "expected evenly spaced slices, found 1.9 to 3.1 mm between them"),
-    "tilted": (tilted, "as of a gantry tilted by 11.3 degrees"),
-    "another size": (lambda folder: changed(folder, Rows=7, Columns=22), "found 14 x 11 and 22 x 7 pixels"),
-    "far too large": (
-        lambda folder: [change(file, Rows=40000, Columns=40000) for file in write_series(folder, ct())],
-        "found 40000 x 40000 x 7; check its header",
-    ),
-    "another pixel": (lambda folder: changed(folder, PixelSpacing=["1", "1"]), "found 1 x 1 and 1.2 x 0.8 mm"),
-    "another direction": (
-        lambda folder: changed(folder, ImageOrientationPatient=["0", "1", "0", "1", "0", "0"]),
-        "expected slices of one direction, found several",
-    ),
-    "another frame": (lambda folder: changed(folder, FrameOfReferenceUID="1.2.3"), "found 2 frames of reference"),
-    "mirrored": (
-        lambda folder: changed(folder, PixelSpacing=["0.8", "-1.2"]),
-        "found a PixelSpacing of 0.8 x -1.2 mm: 000",
-    ),
-    "flat": (lambda folder: changed(folder, PixelSpacing=["0", "1.2"]), "found a PixelSpacing of 0 x 1.2 mm: 000"),
-    "mirrored as a whole": (
-        lambda folder: [change(file, PixelSpacing=["-0.8", "1.2"]) for file in write_series(folder, ct())],
-        "found a PixelSpacing of -0.8 x 1.2 mm",
-    ),
-    "mirrored multi-frame": (mirrored_frames, "found a PixelSpacing of -0.8 x 1.2 mm"),
-    "a compression that is not read": (
-        unread,
-        "found pixels in the transfer syntax High-Throughput JPEG 2000 Image Compression (Lossless Only) "
-        "(1.2.840.10008.1.2.4.201), which is not read: 000",
-    ),
-    "nowhere": (lambda folder: changed(folder, ImagePositionPatient=None), "does not say where its slice lies: 000"),
-    "crooked": (
-        lambda folder: changed(folder, ImageOrientationPatient=["1", "0", "0", "0", "0", "0"]),
-        "does not say where its slice lies: 000",
-    ),
-    "no pixels": (lambda folder: changed(folder, PixelData=None), "found an image without pixels, or a truncated one: 000"),
-    "colour": (lambda folder: changed(folder, SamplesPerPixel=3), "found an image in colour: 000"),
-    "cut in its pixels": (lambda folder: cut(folder, 0.9), "found a damaged or truncated file: 000"),
-    "cut in its header": (lambda folder: cut(folder, 0.4), "truncated"),
-    "cut at its beginning": (lambda folder: cut(folder, 0.1), "found a damaged or truncated file: 000"),
-    "empty": (lambda folder: cut(folder, 0), "found a damaged or truncated file: 000"),
-    "last one empty": (lambda folder: cut(folder, 0, k=-1), "found a damaged or truncated file: 000"),
-    "cut and compressed": (lambda folder: cut(folder, 0.9, syntax=JPEG2000Lossless), "or a truncated one: 000"),
-    "cut multi-frame": (lambda folder: cut(folder, 0.9, enhanced=True), "a damaged or truncated file: "),
-    "too few frames": (few_frames, "a header that is truncated or does not say where its slice lies"),
-    "blank": (
-        lambda folder: write_series(folder, make_volume(torch.zeros(1, 5, 5, 5), ct().affine)),
-        "found the value 0 in every voxel",
-    ),
-}
-
-
-@pytest.mark.parametrize("make, found", BAD_FOLDERS.values(), ids=BAD_FOLDERS)
-def test_bad_folders_are_told_in_one_line(tmp_path, caplog, recwarn, capfd, make, found):
-    folder = tmp_path / "doe"
-    folder.mkdir()
-    make(folder)
-    recwarn.clear()
-    with caplog.at_level(logging.WARNING), pytest.raises(InputError) as caught:
-        load_volume(folder)
-    message = str(caught.value)
-    assert message.startswith(f"{folder}: expected ")
-    assert found in message
-    assert "\n" not in message
-    # Nothing beside the message, and without names of files, series and their descriptions if so wished.
-    assert not caplog.records
-    assert not recwarn.list
-    assert capfd.readouterr() == ("", "")
-    for name in (UID, "Pelvis", ".dcm"):
-        assert name not in caught.value.hidden(str)
-
-
-UNKNOWN = {
-    "there is none": (f"{UID}.9", f"expected a CT series {UID}.9, found 2 CT series: {UID} 'Pelvis soft' (7 slices)"),
-    "scouts": (f"{UID}.3", f"expected CT images in the series {UID}.3, found scout views (LOCALIZER)"),
-    "MR": (f"{UID}.4", f"expected CT images in the series {UID}.4, found MR (7 files)"),
-}
-
-
-@pytest.mark.parametrize("uid, found", UNKNOWN.values(), ids=UNKNOWN)
-def test_a_series_that_is_not_there(tmp_path, uid, found):
-    two(tmp_path)
-    write_series(tmp_path, ct(), uid=f"{UID}.3", localizer=True)
-    write_series(tmp_path, ct(), uid=f"{UID}.4", modality="MR")
-    with pytest.raises(InputError) as caught:
-        load_volume(tmp_path, series_uid=uid)
-    assert found in str(caught.value)
-
-
-def test_paths_that_are_no_series(tmp_path):
-    file = write_series(tmp_path, ct())[0]
-    with pytest.raises(InputError, match="found one slice; give the folder of the whole series"):
-        load_volume(file)
-    with pytest.raises(InputError, match="expected an image file or a DICOM folder, found no such file"):
-        load_volume(tmp_path / "none")
-    (tmp_path / "a.nii").write_bytes(bytes(400))
-    with pytest.raises(InputError, match="expected a DICOM folder, since a series UID is given, found a file"):
-        load_volume(tmp_path / "a.nii", series_uid=UID)
-
-
-def test_rounded_positions_are_even_enough(tmp_path):
-    """A tenth of a millimetre, as rounding leaves it, is no gap."""
-    moved(tmp_path, 3, 0.09)
-    assert_same(load_volume(tmp_path), ct())
 
 
 def test_identity_from_the_meta_information():
