@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from rt_objects import ball, ring
 from scipy.spatial.transform import Rotation
-from scripts.images.solids import NotParallelError, Plane, Solid, areas_mm2
+from scripts.images.contours import NotParallelError, areas_mm2
+from scripts.images.solids import Plane, Solid
 
 UP = np.array([0.0, 0.0, 1.0])
 AXIAL = np.eye(3)[:2]

@@ -13,113 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
 
 import numpy as np
 import shapely
 from contourpy import contour_generator
-from scipy.ndimage import map_coordinates
-from scipy.spatial import cKDTree
 from shapely.geometry.base import BaseGeometry
 
-FLAT_MM = 0.1  # how far a planar contour's points may lie off its plane
-SAME_PLANE_MM = 0.1
+from .contours import sections
+from .outlines import Outline
+
 GAP = 1.6  # distances of planes, in the usual one, from which the body is not continued between them
 LOWEST = 0.75  # a dome, in the distance of planes
 MOST_SWELL = 0.5  # of a section between two planes, in their distance
 STEEP = 3.0  # a surface that moves sideways by more than this many distances of planes gets a step half way
 FINEST_MM, COARSEST_MM = 0.25, 1.0  # steps in which lines of equal depth are looked for
-SAMPLES_MM = 1.0  # longest piece of an outline
 SIMPLER_MM = 0.01  # points of a cut that lie this close to a straight line are left out
 SMALLEST_MM2 = 0.05  # cuts below are specks
 HALVINGS = 10
-
-
-class NotParallelError(ValueError):
-    """Contours that are not flat, or lie in planes of several directions."""
-
-
-class Outline:
-    """A region of a plane and the signed distance to its outline.
-
-    Args:
-        region: polygons, plane mm.
-        reach: distances beyond are cut off, mm.
-        step: of the grid on which distances are tabulated, mm.
-    """
-
-    def __init__(self, region: BaseGeometry, reach: float, step: float) -> None:
-        self.region, self.reach, self.step = region, reach, step
-        shapely.prepare(self.region)
-
-    @cached_property
-    def _pieces(self) -> tuple[cKDTree, np.ndarray, np.ndarray, np.ndarray]:
-        """Search tree of the outline's points, each one's next point and the one before."""
-        points, after, before = [], [], []
-        for ring in shapely.get_rings(shapely.get_parts(shapely.segmentize(self.region, SAMPLES_MM))):
-            ring = shapely.get_coordinates(ring)[:-1]
-            points.append(ring)
-            after.append(np.roll(ring, -1, axis=0))
-            before.append(np.roll(ring, 1, axis=0))
-        points = np.concatenate(points)
-        return cKDTree(points), points, np.concatenate(after), np.concatenate(before)
-
-    def depth(self, points: np.ndarray) -> np.ndarray:
-        """Distance (N,) of points (N, 2) to the outline, positive inside, at most ``reach`` either way."""
-        tree, at, after, before = self._pieces
-        near, index = tree.query(points, k=min(3, len(at)), distance_upper_bound=self.reach + SAMPLES_MM)
-        near, index = near.reshape(len(points), -1), index.reshape(len(points), -1)
-        distance = np.full(len(points), self.reach)
-        for column in range(index.shape[1]):
-            there = np.isfinite(near[:, column])
-            chosen = index[there, column]
-            for other in (after, before):
-                found = _to_segment(points[there], at[chosen], other[chosen])
-                distance[there] = np.minimum(distance[there], found)
-        inside = shapely.contains_xy(self.region, points[:, 0], points[:, 1])
-        return np.where(inside, distance, -distance)
-
-    @cached_property
-    def _table(self) -> tuple[np.ndarray, np.ndarray]:
-        """Depths on a grid that holds the outline and all within reach of it, and the grid's first corner."""
-        low, high = np.array(self.region.bounds).reshape(2, 2)
-        low = low - self.reach - self.step
-        size = np.ceil((high + self.reach + self.step - low) / self.step).astype(int) + 1
-        where = np.stack(np.meshgrid(*(np.arange(n) for n in size), indexing="ij"), -1).reshape(-1, 2) * self.step + low
-        return self.depth(where).reshape(size).astype(np.float32), low
-
-    @cached_property
-    def _levels(self) -> np.ndarray:
-        """Depths that are exceeded in the whole region, in a little less of it, and so on to nothing of it."""
-        depths = np.sort(self._table[0][self._table[0] > 0])
-        if not len(depths):
-            return np.zeros(2)
-        levels = np.quantile(depths, np.linspace(0, 1, 65))
-        levels[0] = 0
-        return levels
-
-    def level(self, share: np.ndarray) -> np.ndarray:
-        """The depth that is exceeded in all of the region but a share (N,) of its area."""
-        return np.interp(share, np.linspace(0, 1, len(self._levels)), self._levels)
-
-    def grid(self, other: Outline) -> np.ndarray:
-        """Points (N, 2) of a grid that holds both regions and all within reach of them."""
-        low = np.minimum(self.region.bounds[:2], other.region.bounds[:2]) - self.reach
-        high = np.maximum(self.region.bounds[2:], other.region.bounds[2:]) + self.reach
-        size = np.ceil((high - low) / self.step).astype(int) + 1
-        return np.stack(np.meshgrid(*(np.arange(n) for n in size), indexing="ij"), -1).reshape(-1, 2) * self.step + low
-
-    def quick_depth(self, points: np.ndarray) -> np.ndarray:
-        """``depth`` from the table: for finding where the surface passes."""
-        table, low = self._table
-        return map_coordinates(table, ((points - low) / self.step).T, order=1, mode="nearest")
-
-
-def _to_segment(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Distances (N,) of points to segments, each to its own."""
-    along = end - start
-    share = ((points - start) * along).sum(1) / np.maximum((along * along).sum(1), 1e-12)
-    return np.linalg.norm(points - start - np.clip(share, 0, 1)[:, None] * along, axis=1)
 
 
 @dataclass(frozen=True)
@@ -197,7 +107,7 @@ class Solid:
         across = np.cross(normal, np.eye(3)[np.argmin(np.abs(normal))])
         across /= np.linalg.norm(across)
         self.axes = np.stack([across, np.cross(normal, across), normal])  # rows: two in the plane, and its normal
-        self.planes = _planes([np.asarray(contour, dtype=float) @ self.axes.T for contour in contours])
+        self.planes = sections([np.asarray(contour, dtype=float) @ self.axes.T for contour in contours])
         if not self.planes:
             raise ValueError("contours that enclose nothing")
         heights = np.array([height for height, _ in self.planes])
@@ -327,43 +237,6 @@ class Plane:
     def world(self, points: np.ndarray) -> np.ndarray:
         """Plane mm (N, 2) as world mm (N, 3)."""
         return self.origin + points @ self.axes
-
-
-def closed_region(rings: Sequence[np.ndarray]) -> BaseGeometry:
-    """What closed contours (N, 2) in one plane enclose: each one's even-odd inside, less where two overlap."""
-    parts = [shapely.make_valid(shapely.Polygon(ring)) for ring in rings if len(ring) >= 3]
-    region = reduce(shapely.symmetric_difference, parts, shapely.Polygon())
-    polygons = [piece for piece in shapely.get_parts(shapely.get_parts(region)) if piece.geom_type == "Polygon"]
-    return shapely.union_all([piece for piece in polygons if piece.area > 0])
-
-
-def areas_mm2(rings: Sequence[np.ndarray]) -> float:
-    """Area that closed contours (N, 2) in one plane enclose."""
-    return float(closed_region(rings).area)
-
-
-def normal_of(contours: Sequence[np.ndarray]) -> np.ndarray:
-    """The normal (3,) of the plane of the contour (N, 3) that encloses most."""
-    turned = [np.cross(each - each[0], np.roll(each, -1, axis=0) - each[0]).sum(0) for each in contours]
-    return max(turned, key=np.linalg.norm)
-
-
-def _planes(contours: Sequence[np.ndarray]) -> list[tuple[float, BaseGeometry]]:
-    """Heights in order and what the contours on each enclose; empty planes are left out."""
-    if any(np.ptp(contour[:, 2]) > FLAT_MM for contour in contours):
-        raise NotParallelError("contours that do not lie in parallel planes")
-    contours = sorted(contours, key=lambda contour: contour[:, 2].mean())
-    groups: list[list[np.ndarray]] = []
-    for contour in contours:
-        if groups and contour[:, 2].mean() - groups[-1][0][:, 2].mean() <= SAME_PLANE_MM:
-            groups[-1].append(contour)
-        else:
-            groups.append([contour])
-    planes = [
-        (float(np.mean([contour[:, 2].mean() for contour in group])), closed_region([contour[:, :2] for contour in group]))
-        for group in groups
-    ]
-    return [(height, region) for height, region in planes if not region.is_empty]
 
 
 def _facing(region: BaseGeometry, other: BaseGeometry) -> tuple[BaseGeometry | None, BaseGeometry | None]:

@@ -167,7 +167,7 @@ def _carry_closed(
     Raises:
         ValueError: the closed contours bound no body.
     """
-    from ..images.solids import areas_mm2
+    from ..images.contours import areas_mm2
 
     solid = structure.solid(source)
     bounding = [each.bounds for each in structure.contours]

@@ -75,7 +75,9 @@ class Structure:
         Raises:
             ValueError: the contours are not in parallel planes, or enclose nothing.
         """
-        from ..solids import NotParallelError, Solid, normal_of  # here: its libraries load slowly, and few need them
+        # Here: their libraries load slowly, and few need them.
+        from ..contours import NotParallelError, normal_of
+        from ..solids import Solid
 
         closed = [contour.points_mm for contour in self.contours if contour.bounds]
         slices = as_affine(scan.affine)[:3, 2].numpy()
