@@ -10,7 +10,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 from monai.bundle import ConfigWorkflow
-from scripts.checks.one_look import Look, look_once, prepare, settle
+from scripts.checks.one_look import Look, fit_look, look_once, prepare
 from scripts.core.errors import InputError
 from scripts.images.volumes import load_volume
 from scripts.network.heads import Found
@@ -181,10 +181,10 @@ def look(cycle=(1.0, 50.0, 3.0, 200.0)):
 def test_the_cycle_filter_off_keeps_all_matches():
     """4 voxels of 5 mm keep the first and the third; without a filter the mean displacement is (1 + 40/4, 2, 3)."""
     options = {"transform": "translation"}
-    found, kept = settle(look(), Options.of({"match": {"cycle_limit": 4.0}}, **options))
+    found, kept = fit_look(look(), Options.of({"match": {"cycle_limit": 4.0}}, **options))
     assert len(kept) == 2
     assert found.displacement_mm([0.0, 0.0, 0.0]).tolist() == pytest.approx([1.0, 2.0, 3.0])
-    found, kept = settle(look(), Options.of({"match": {"cycle_limit": math.inf}}, **options))
+    found, kept = fit_look(look(), Options.of({"match": {"cycle_limit": math.inf}}, **options))
     assert len(kept) == 4
     assert found.displacement_mm([0.0, 0.0, 0.0]).tolist() == pytest.approx([11.0, 2.0, 3.0])
 
@@ -202,7 +202,7 @@ def test_validation_measures_the_mean_displacement():
 
 
 def test_no_match_no_map():
-    found, kept = settle(look([900.0] * 4), Options.of({"match": {"cycle_limit": 4.0}}))
+    found, kept = fit_look(look([900.0] * 4), Options.of({"match": {"cycle_limit": 4.0}}))
     assert found is None and len(kept) == 0
 
 

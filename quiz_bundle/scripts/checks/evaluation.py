@@ -24,7 +24,7 @@ from ..network.quiznet import QuizNet
 from ..registration.metrics import landmark_report, success
 from ..registration.register import Options, register
 from ..training.pairs import DrawPaird, LoadSourced
-from .one_look import look_once, prepare, settle
+from .one_look import fit_look, look_once, prepare
 
 MEASURES = (
     "tre_mean_mm",
@@ -120,7 +120,7 @@ class RegisterPair(Inferer):
                 transform, accepted = result.fixed_to_moving, int(result.verdict.accepted)
             else:
                 prepared = prepare(fixed, moving, self.resize_to, self.options)
-                transform = settle(look_once(network, prepared, self.options.amp), self.options)[0]
+                transform = fit_look(look_once(network, prepared, self.options.amp), self.options)[0]
                 accepted = ""
         seconds = time.perf_counter() - begin
         report = landmark_report(transform, points, fixed, moving)

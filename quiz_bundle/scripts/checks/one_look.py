@@ -79,7 +79,7 @@ def look_once(network: QuizNet, prepared: Prepared, amp: bool = False) -> Look:
     return Look(matches, float(spacing_of(searched.affine).mean()))
 
 
-def settle(look: Look, options: Options) -> tuple[RigidTransform | None, Matches]:
+def fit_look(look: Look, options: Options) -> tuple[RigidTransform | None, Matches]:
     """The map that answers come to, fixed to moving, and the matches that it rests on; None where they fix none.
 
     Args:

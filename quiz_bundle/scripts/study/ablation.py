@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..checks.evaluation import write_table
-from ..checks.one_look import QUERIES, look_once, prepare, settle
+from ..checks.one_look import QUERIES, fit_look, look_once, prepare
 from ..core.atomic import write_whole
 from ..core.errors import InputError
 from ..core.geometry import centre_mm
@@ -211,7 +211,7 @@ def evaluate(
             looked = ready + time.perf_counter() - begin
             for variant, settings in variants.items():
                 begin = time.perf_counter()
-                found, kept = settle(look, settings)
+                found, kept = fit_look(look, settings)
                 seconds = looked + time.perf_counter() - begin
                 rows.append(row((*name, *variant), item, case, found, len(kept), seconds))
     return rows

@@ -11,7 +11,7 @@ from pathlib import Path
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
-from ...checks.one_look import QUERIES, look_once, prepare, settle
+from ...checks.one_look import QUERIES, fit_look, look_once, prepare
 from ...core.errors import InputError
 from ...network.quiznet import QuizNet
 from ...network.weights import with_weights
@@ -67,5 +67,5 @@ class QuizPaper:
         network = self.network  # no method's time includes loading it
         begin = time.perf_counter()
         prepared = prepare(fixed, moving, self.resize_to, replace(self.options, seed=seed))
-        found, _ = settle(look_once(network, prepared), self.options)
+        found, _ = fit_look(look_once(network, prepared), self.options)
         return PeerResult(found, time.perf_counter() - begin, "" if found else "no answer")

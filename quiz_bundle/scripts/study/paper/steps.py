@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ...checks.evaluation import write_table
-from ...checks.one_look import QUERIES, Look, Prepared, look_once, prepare, settle
+from ...checks.one_look import QUERIES, Look, Prepared, fit_look, look_once, prepare
 from ...core.atomic import write_whole
 from ...core.errors import InputError
 from ...core.geometry import grid_to_mm, mm_to_grid
@@ -176,7 +176,7 @@ def measure(
             seen[view] = prepare(fixed, moving, step.resize_to, options)
         if (step.training, view) not in looks:
             looks[step.training, view] = look_once(networks[step.training], seen[view])
-        found, kept = settle(looks[step.training, view], options)
+        found, kept = fit_look(looks[step.training, view], options)
         if step.fit == "units" and found is not None:
             found = in_units(kept, seen[view])
         maps.append((count, step.change, found, len(kept)))
