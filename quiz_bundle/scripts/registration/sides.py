@@ -11,7 +11,7 @@ from torch import Tensor
 from ..core.geometry import apply_affine, as_affine
 from ..core.rigid import RigidTransform
 from ..images.volumes import make_volume, resample, standard_grid
-from .agreement import Patches, patch_correlations
+from .agreement import Patches
 from .anatomy import likeness
 from .blocks import climb_many
 from .refine import bend
@@ -52,11 +52,11 @@ def mirrored_likeness(
     there = apply_affine(flip, points_mm)
     starts = _starts(transform, flip, points_mm)
     climbed, _ = climb_many(starts, coarse, swapped, there.expand(len(starts), -1, -1))
-    by_patch, counts = patch_correlations(climbed, coarse, swapped, there[:JUDGES])
-    agreements = (by_patch * counts).sum(1) / counts.sum()
-    if agreements.max() < Patches(coarse, unswapped, points_mm[:JUDGES]).correlation(transform) - COARSE_LOSS:
+    patches = Patches(coarse, swapped, there[:JUDGES])
+    best = max((RigidTransform(each).inverse() for each in climbed), key=patches.correlation)
+    own = Patches(coarse, unswapped, points_mm[:JUDGES]).correlation(transform)
+    if patches.correlation(best) < own - COARSE_LOSS:
         return math.nan
-    best = RigidTransform(climbed[agreements.argmax()]).inverse()
     bent = bend(best, fixed, image, apply_affine(flip, middles_mm), STEPS)
     return math.nan if bent is None else likeness(best, bent, fixed, image, noise)
 
