@@ -7,10 +7,7 @@ import pydicom
 import pytest
 import torch
 from dicom_studies import UID, Study, assert_same, change, ct, write_other, write_series
-from pydicom.uid import (
-    JPEG2000Lossless,
-    RLELossless,
-)
+from pydicom.uid import JPEG2000Lossless, RLELossless
 from scripts.core.errors import InputError
 from scripts.images.volumes import load_volume, make_volume
 

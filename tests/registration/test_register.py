@@ -24,7 +24,6 @@ from scripts.registration.queries import no_matches
 from scripts.registration.region import in_region
 from scripts.registration.register import Options, load_network, register
 from scripts.registration.search import Fit
-from scripts.report.page.figures import Pictures
 from scripts.report.write import write_outputs
 
 STAGES = sys.modules["scripts.registration.register"]  # the package has a function of this name
@@ -39,14 +38,9 @@ PAIRS = [
 
 
 @pytest.fixture
-def network(monkeypatch):
+def network(monkeypatch, no_pictures):
     """The stand-in network of an oracle with 1 mm of noise and 30 % wrong answers."""
-    monkeypatch.setattr("scripts.report.write.draw_pictures", no_pictures)
     return use_oracle(monkeypatch)
-
-
-def no_pictures(_):
-    return Pictures([], False)
 
 
 def landmarks():
@@ -162,6 +156,15 @@ def test_region_makes_the_fit(monkeypatch):
     assert min(worst_mm(whole.fixed_to_moving, truth) for truth in (TRUTH, beside)) > 2
 
 
+def test_a_region_without_matches_is_refused(network):
+    fixed, moving = pair()
+    mask = torch.zeros(fixed.shape)
+    mask[0, 0, 0, 0] = 1  # a corner in the air
+    result = register(fixed, moving, network=network, options=quick(), fixed_region=make_volume(mask, fixed.affine))
+    assert not result.verdict.accepted
+    assert len(result.matches) == 0
+
+
 @pytest.mark.parametrize("queries_in", ["fixed", "moving"])
 def test_queries_in_either_image(network, monkeypatch, tmp_path, queries_in):
     """Points in the common field get an answer; one in the large scan's far end and one in no scan get none."""
@@ -272,10 +275,9 @@ def test_scattered_answers_are_refused(monkeypatch):
     assert result.verdict.reasons
 
 
-def test_no_fit_is_a_result(monkeypatch, tmp_path):
+def test_no_fit_is_a_result(monkeypatch, no_pictures, tmp_path):
     """Where nothing can be found at all, the report says so; there is no transform and no warped image."""
     network = use_oracle(monkeypatch)
-    monkeypatch.setattr("scripts.report.write.draw_pictures", no_pictures)
     monkeypatch.setattr(STAGES, "search", lambda *_: Fit(None, None, no_matches(), 0, 6.0))
     asked = (["p"], torch.zeros(1, 3, dtype=torch.float64))
     result = register(*pair(), network=network, options=quick(), queries=asked, landmarks=landmarks())

@@ -75,15 +75,6 @@ def test_a_mask_that_does_not_touch_its_scan(network, tmp_path, key, kind):
             assert str(caught.value).endswith(f"; give one that was made on the {kind} scan.")
 
 
-def test_a_region_without_matches_is_refused(network):
-    fixed, moving = pair()
-    mask = torch.zeros(fixed.shape)
-    mask[0, 0, 0, 0] = 1  # a corner in the air
-    result = register(fixed, moving, network=network, options=quick(), fixed_region=make_volume(mask, fixed.affine))
-    assert not result.verdict.accepted
-    assert len(result.matches) == 0
-
-
 def test_a_label_map_without_labels_touches_by_its_field():
     fixed, moving = pair()
     nothing = make_volume(torch.zeros_like(moving.as_tensor()), moving.affine)
