@@ -21,7 +21,7 @@ PATCHES, STEPS = 500, 15  # of bone, and of the bend that lays them on each othe
 LEAST_LIKENESS = 0.875  # below: two patients. One patient's pairs had 0.88 and more, accepted ones of two 0.86 and less
 SUSPECT_LIKENESS = 0.965  # below, the mirror image is tried; the mirrored pairs had 0.96 and less
 MIRROR_GAIN = 0.02  # by which the mirror image has to be more alike
-STRETCH_GAIN = 1.2  # one patient's pairs stayed below, but one in a hundred
+STRETCHED = 0.43  # evidence from which slices are spaced wrongly; one patient's pairs stayed below, but one in two hundred
 TWO_PATIENTS = "The scans may be of two patients"
 SWAPPED = "Left and right may be swapped in one of the scans"
 MISSPACED = "The slices of one of the scans may be spaced wrongly"
@@ -84,9 +84,7 @@ def examine(
             reasons.append(
                 f"{SWAPPED}: its mirror image fits better, bones are alike to {swapped:.2f} instead of {score:.2f}."
             )
-    factor, gain = best_stretch(transform, (fixed, moving), points_mm, middles, scans)
-    if gain > STRETCH_GAIN:
-        reasons.append(
-            f"{MISSPACED}: stretched across them by about {100 * abs(factor - 1):.0f} % they agree better."
-        )
+    stretch, evidence = best_stretch(transform, (fixed, moving), points_mm, middles, scans)
+    if evidence > STRETCHED:
+        reasons.append(f"{MISSPACED}: stretched across them by about {100 * abs(stretch):.0f} % they agree better.")
     return Plausibility(AnatomyMatch(max(0.0, score), score < LEAST_LIKENESS), reasons)

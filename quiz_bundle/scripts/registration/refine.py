@@ -49,6 +49,17 @@ class Bend:
         """
         return RigidTransform(fit_rigid(self.fixed_mm, self.moving_mm, self.weights))
 
+    def strain(self) -> Tensor:
+        """How the moving body is stretched on the whole: (3, 3), symmetric, along the axes of the moving scan, 0.1 for 10 %.
+
+        The right stretch tensor, less 1, of the least-squares affine map from the moving patches to their places.
+        """
+        share = self.weights[:, None] / self.weights.sum()
+        moving, fixed = (points - (share * points).sum(0) for points in (self.moving_mm, self.fixed_mm))
+        matrix = torch.linalg.lstsq(share.sqrt() * moving, share.sqrt() * fixed, driver="gelsd").solution.T
+        _, lengths, axes = torch.linalg.svd(matrix)
+        return axes.T @ (lengths[:, None] * axes) - torch.eye(3, dtype=matrix.dtype)
+
     def residual_mm(self, transform: RigidTransform) -> float:
         """Mean distance in mm of the patches from where a fixed-to-moving map puts them; infinite if none lies in both."""
         if not self.weights.any():
@@ -100,7 +111,6 @@ def climb(
     return (step @ backward).inverse(), reached
 
 
-@torch.inference_mode(False)
 def bend(start: RigidTransform, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor, steps: int = 25) -> Bend | None:
     """Let small patches of the moving body move with a smooth field to where the scans correlate best in each, by L-BFGS.
 
@@ -116,13 +126,18 @@ def bend(start: RigidTransform, fixed: MetaTensor, moving: MetaTensor, middles_m
     Returns:
         Where the patches lie; None where their shares in both fields add up to less than 30.
     """
+    return bend_from(start.inverse().matrix, fixed, moving, middles_mm, steps)
+
+
+@torch.inference_mode(False)
+def bend_from(backward: Tensor, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor, steps: int) -> Bend | None:
+    """``bend`` from a map (4, 4) of the moving body to the fixed one, RAS mm, that may stretch."""
     if len(middles_mm) < LEAST_PATCHES:
         return None
     groups = patches_at(middles_mm)
     compare = _Comparison(fixed, moving, groups)
     counts = contrast(compare.wanted)
-    backward = start.inverse()
-    at = backward(groups.reshape(-1, 3))
+    at = apply_affine(backward, groups.reshape(-1, 3))
     at_grid = apply_affine(compare.to_grid, at).float().reshape(groups.shape)
     reach, mm_to_grid = _knots(middles_mm), compare.to_grid[:3, :3].T.float() * USUAL_MM
     parameters = torch.zeros(reach.shape[1], 3, requires_grad=True)
@@ -143,7 +158,7 @@ def bend(start: RigidTransform, fixed: MetaTensor, moving: MetaTensor, middles_m
     with torch.no_grad():
         reached, seen = agreement()
         moved = (reach @ parameters).double() * USUAL_MM
-    return Bend(middles_mm, backward(middles_mm) + moved, seen.double(), float(reached))
+    return Bend(middles_mm, apply_affine(backward, middles_mm) + moved, seen.double(), float(reached))
 
 
 class _Comparison:

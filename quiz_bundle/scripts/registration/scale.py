@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,11 +14,15 @@ from ..core.rigid import RigidTransform
 from ..images.volumes import resample, standard_grid
 from .agreement import patch_correlations
 from .blocks import climb_many
+from .refine import bend_from
 from .trials import NOISE
 
 COARSE_MM = 6.0  # voxels at which it is tried
 FACTORS = (0.72, 0.8, 0.87, 0.92, 0.96, 1.0, 1.04, 1.09, 1.15, 1.25, 1.38)  # by which the moving scan is stretched
 CLIMBING, JUDGES = 1000, 400  # points that climb, and round which the outcome is judged
+BENT, STEPS = 500, 10  # points of the body and of its bone round which patches bend, and steps of that
+LEAST_GAIN = 0.03  # (natural logarithm) below, no stretch is better than none
+LEAST_STRAIN = 0.005  # that any body has in any direction
 PARALLEL = 0.95  # cosine from which on the slices of both scans lie alike
 
 
@@ -36,10 +41,11 @@ def best_stretch(
     bony_mm: Tensor,
     scans: Sequence[MetaTensor],
 ) -> tuple[float, float]:
-    """The stretch across the slices of either scan under which the two agree best, and how much better than unstretched.
+    """The stretch across the slices of either scan under which the two agree better, and how far it stands out.
 
     A stretch that a header is to blame for makes everything agree: the body as a whole, patches of it, and patches of bone.
-    The gain is the geometric mean of what each of the three leaves unexplained without it over what it leaves with it.
+    Bodies that deform stretch too, but in every direction: with the scans laid on each other that way and let bend, the
+    stretch across the slices counts by how many times it exceeds the strain in the other directions.
 
     Args:
         transform: fixed to moving, RAS mm.
@@ -48,7 +54,9 @@ def best_stretch(
         scans: the pair as loaded, for their slices.
 
     Returns:
-        The factor of ``FACTORS`` by which the moving scan is to be stretched, and the gain; 1 and 1 where none is better.
+        The share by which the moving scan is too short (0.1: stretched by 10 % it fits), negative where it is too long, and
+        the evidence for that: the gain in agreement (the mean logarithm of what each of the three leaves unexplained without
+        the stretch over what it leaves with it) times the strain along over the strain across. Both 0 where none is better.
     """
     coarse = [resample(volume, *standard_grid(volume, COARSE_MM), outside=0.0) for volume in pair]
     climbing = points_mm[:CLIMBING]
@@ -61,9 +69,20 @@ def best_stretch(
     by_patch = [patch_correlations(climbed, *coarse, middles[:JUDGES]) for middles in (points_mm, bony_mm)]
     agreements = [whole.double(), *((found * counts).sum(1).double() / counts.sum() for found, counts in by_patch)]
     left = torch.stack([1 - each + NOISE for each in agreements]).log().mean(0).reshape(len(directions), -1)
-    gains = (left[:, [FACTORS.index(1.0)]] - left).exp()
-    best = int(gains.max(0).values.argmax())
-    return FACTORS[best], float(gains[:, best].max())
+    gains = left[:, [FACTORS.index(1.0)]] - left
+    best = int(gains.argmax())
+    gain, direction, factor = float(gains.max()), directions[best // len(FACTORS)], FACTORS[best % len(FACTORS)]
+    if gain < LEAST_GAIN:
+        return 0.0, 0.0
+    bent = bend_from(climbed[best], *pair, torch.cat([points_mm[:BENT], bony_mm[:BENT]]), STEPS)
+    if bent is None:
+        return 0.0, 0.0
+    strain = bent.strain()
+    along = float(direction @ strain @ direction)
+    if along * (factor - 1) <= 0:
+        return 0.0, 0.0
+    across = math.sqrt(max(0.0, float(strain.square().sum()) - along**2) / 5 + LEAST_STRAIN**2)  # five other components
+    return along, gain * abs(along) / across
 
 
 def _stretched(direction: Tensor, factor: float, middle: Tensor) -> Tensor:
