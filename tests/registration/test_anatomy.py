@@ -9,7 +9,7 @@ from scripts.core.rigid import RigidTransform
 from scripts.images.volumes import make_volume
 from scripts.registration.anatomy import likeness, noise_variance
 from scripts.registration.plausibility import LEAST_LIKENESS, Plausibility, examine
-from scripts.registration.refine import Bend
+from scripts.registration.refine import Warp
 from scripts.registration.result import AnatomyMatch, Verdict
 from scripts.registration.scale import best_stretch, slice_direction
 from scripts.registration.sides import mirrored_likeness, reflection
@@ -40,7 +40,7 @@ def points(count, seed=0):
 
 
 def still(middles):
-    return Bend(middles, middles, torch.ones(len(middles), dtype=torch.float64), 1.0)
+    return Warp(middles, middles, torch.ones(len(middles), dtype=torch.float64), 1.0)
 
 
 def test_noise_is_read_off_whatever_the_anatomy():
@@ -59,7 +59,7 @@ def test_one_body_is_alike_however_noisy_and_two_are_not():
     assert likeness(SAME, still(middles), clean, clean, (0.0, 0.0)) == pytest.approx(1.0, abs=1e-3)
     assert bare < 0.95 < freed
     assert abs(likeness(SAME, still(middles), clean, other, (0.0, 0.0))) < 0.3
-    away = Bend(middles, middles + 1000, torch.ones(len(middles), dtype=torch.float64), 1.0)
+    away = Warp(middles, middles + 1000, torch.ones(len(middles), dtype=torch.float64), 1.0)
     assert math.isnan(likeness(SAME, away, clean, clean, (0.0, 0.0)))
 
 
@@ -97,7 +97,7 @@ def test_the_strain_of_a_bend():
     weights = torch.rand(400, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     placed[weights < 0.1] += 50.0  # what lies outside says nothing
     weights[weights < 0.1] = 0.0
-    assert torch.allclose(Bend(moving, placed, weights, 1.0).strain(), strain, atol=1e-9)
+    assert torch.allclose(Warp(moving, placed, weights, 1.0).strain(), strain, atol=1e-9)
 
 
 def test_slices_are_across_the_edge_that_differs():

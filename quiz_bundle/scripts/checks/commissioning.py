@@ -21,7 +21,7 @@ from ..core.geometry import as_affine, centre_mm, ijk_to_mm, inside, spacing_of
 from ..core.options import as_choice, as_device, as_integer, as_path
 from ..core.rigid import RigidTransform, angle_deg
 from ..images.body import body_mask
-from ..images.volumes import load_volume, make_volume, resample, standard_grid, to_orientation_ras
+from ..images.volumes import AIR_HU, coarser, load_volume, make_volume, resample, to_orientation_ras
 from ..network.quiznet import QuizNet
 from ..network.weights import weights_sha256
 from ..registration.register import Options, load_network, register
@@ -138,7 +138,7 @@ def moved_scan(fixed: MetaTensor, trial: Trial, seed: int) -> tuple[MetaTensor, 
     """
     straight = to_orientation_ras(fixed)
     affine = as_affine(straight.affine)
-    coarse = resample(straight, *standard_grid(straight, BODY_STEP_MM))
+    coarse = coarser(straight, BODY_STEP_MM, AIR_HU)
     voxels = body_mask(coarse).nonzero().double()
     if len(voxels) < 1000:
         raise InputError(fixed.meta.get("name", "volume"), "a CT of a body", "no body in it", "give another --volume")

@@ -239,6 +239,11 @@ def standard_grid(volume: MetaTensor, spacing: float) -> tuple[Tensor, tuple[int
     return new_affine, new_shape
 
 
+def coarser(volume: MetaTensor, spacing: float, outside: float = 0.0) -> MetaTensor:
+    """A volume on the ``standard_grid`` of ``spacing`` mm; what that adds beyond the field reads ``outside``."""
+    return resample(volume, *standard_grid(volume, spacing), outside=outside)
+
+
 def standardise(volume: MetaTensor, spacing: float, window: tuple[float, float] = WINDOW_HU) -> MetaTensor:
     """Bring a volume in HU to the network's form: axes nearest to RAS, isotropic spacing (mm), values in [0, 1].
 

@@ -36,6 +36,9 @@ class Patches:
     Args:
         fixed, moving: standardised volumes (1, I, J, K).
         middles_mm: (P, 3) middles of the patches, RAS mm in the moving volume.
+
+    Attributes:
+        counts: (P,) what each patch counts by its contrast.
     """
 
     def __init__(self, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor) -> None:
@@ -44,47 +47,39 @@ class Patches:
         self._known = inside(self._points, moving.affine, moving.shape[1:])
         self._wanted = values_at(moving, self._points).reshape(self._shape)
         self._image, self._to_grid = fixed.as_tensor()[None], grid_from_mm(fixed.affine, fixed.shape[1:])
+        self.counts = contrast(self._wanted)
 
     def correlation(self, transform: RigidTransform) -> float:
         """Correlation within the patches under a fixed-to-moving map, RAS mm.
 
         Returns:
-            Mean over the patches, each counted by its contrast as ``refine.bend`` does; -1 where fewer than a quarter of
+            Mean over the patches, each counted by its contrast as ``refine.warp`` does; -1 where fewer than a quarter of
             them lie in both fields: a corner alone fits in many places.
         """
-        at = apply_affine(self._to_grid @ transform.inverse().matrix, self._points)
-        seen = ((at.abs() <= 1).all(-1) & self._known).float().reshape(self._shape)
-        counts = seen.mean(1) >= 0.5  # at least half of a patch lies in both fields
-        if counts.sum() < LEAST_SEEN * max(len(counts), 1):
+        found, shown = self._look(transform.inverse().matrix)
+        if shown.sum() < LEAST_SEEN * max(len(shown), 1):
             return -1.0
+        weight = self.counts * shown
+        return float((found * weight).sum() / weight.sum())
+
+    def under(self, maps: Tensor) -> Tensor:
+        """Correlation in each patch under each of several maps (M, 4, 4), moving to fixed, RAS mm.
+
+        Returns:
+            (M, P), 0 where less than half of a patch lies in both fields.
+        """
+        return torch.stack([found * shown for found, shown in map(self._look, maps)])
+
+    def mean(self, maps: Tensor) -> Tensor:
+        """Mean of ``under`` (M,) by contrast, patches that the fields do not share counted as 0."""
+        return (self.under(maps) * self.counts).sum(1) / self.counts.sum()
+
+    def _look(self, backward: Tensor) -> tuple[Tensor, Tensor]:
+        """Correlation in each patch (P,) under a map, moving to fixed, and whether half of it lies in both fields (P,)."""
+        at = apply_affine(self._to_grid @ backward, self._points)
+        seen = ((at.abs() <= 1).all(-1) & self._known).float().reshape(self._shape)
         values = sample(self._image, at.float()[None], "bilinear", "border").reshape(self._shape)
-        weight = contrast(self._wanted) * counts
-        return float((global_ncc(values, self._wanted, seen) * weight).sum() / weight.sum())
-
-
-def patch_correlations(maps: Tensor, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor) -> tuple[Tensor, Tensor]:
-    """Correlation in each small patch of the moving body under each of several maps.
-
-    Args:
-        maps: (M, 4, 4) moving to fixed, RAS mm.
-        fixed, moving: standardised volumes (1, I, J, K).
-        middles_mm: (P, 3) middles of the patches, RAS mm in the moving volume.
-
-    Returns:
-        (M, P), 0 where less than half of a patch lies in both fields; and what each patch counts by its contrast (P,).
-    """
-    groups = patches_at(middles_mm)
-    points = groups.reshape(-1, 3)
-    known = inside(points, moving.affine, moving.shape[1:])
-    wanted = values_at(moving, points).reshape(groups.shape[:2])
-    image, to_grid = fixed.as_tensor()[None], grid_from_mm(fixed.affine, fixed.shape[1:])
-    found = []
-    for backward in maps:
-        at = apply_affine(to_grid @ backward, points)
-        seen = ((at.abs() <= 1).all(-1) & known).float().reshape(groups.shape[:2])
-        values = sample(image, at.float()[None], "bilinear", "border").reshape(groups.shape[:2])
-        found.append(global_ncc(values, wanted, seen) * (seen.mean(1) >= 0.5))
-    return torch.stack(found), contrast(wanted)
+        return global_ncc(values, self._wanted, seen), seen.mean(1) >= 0.5
 
 
 def contrast(values: Tensor) -> Tensor:

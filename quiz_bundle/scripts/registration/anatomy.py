@@ -11,7 +11,7 @@ from torch import Tensor
 from ..core.geometry import inside
 from ..core.rigid import RigidTransform
 from .agreement import patches_at, values_at
-from .refine import Bend
+from .refine import Warp
 
 SOFT = 0.35, 0.75  # standardised values of soft tissue, where noise shows
 LEAST_VOXELS = 100  # of soft tissue that tell the noise
@@ -38,26 +38,28 @@ def noise_variance(volume: MetaTensor) -> float:
     return min(found, default=0.0)
 
 
-def likeness(start: RigidTransform, bent: Bend, fixed: MetaTensor, moving: MetaTensor, noise: tuple[float, float]) -> float:
-    """Median correlation within the patches of a bend, free of what noise takes from it.
+def likeness(
+    start: RigidTransform, warped: Warp, fixed: MetaTensor, moving: MetaTensor, noise: tuple[float, float]
+) -> float:
+    """Median correlation within the patches of a warp, free of what noise takes from it.
 
     The correlation that two noisy pictures of one thing would have without their noise (Spearman 1904, correction for
     attenuation). Each patch counts by its contrast. One patient's bones fit each other to the detail once the smooth
     part of a deformation is followed; another patient's do not.
 
     Args:
-        start: fixed to moving, RAS mm, that the bend began at.
-        bent: of patches of the moving body.
+        start: fixed to moving, RAS mm, that the warp began at.
+        warped: patches of the moving body.
         fixed, moving: standardised volumes.
         noise: variance of each one's noise.
 
     Returns:
         The median, at most 1; NaN where no patch lies in both fields.
     """
-    patches = patches_at(bent.moving_mm)
+    patches = patches_at(warped.moving_mm)
     points = patches.reshape(-1, 3)
     backward = start.inverse()
-    shift = bent.fixed_mm - backward(bent.moving_mm)
+    shift = warped.fixed_mm - backward(warped.moving_mm)
     places = (backward(points).reshape(patches.shape) + shift[:, None]).reshape(-1, 3)
     both = inside(places, fixed.affine, fixed.shape[1:]) & inside(points, moving.affine, moving.shape[1:])
     seen = both.reshape(patches.shape[:2]).float()

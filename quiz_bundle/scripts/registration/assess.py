@@ -13,7 +13,7 @@ from torch import Tensor
 from ..core.geometry import as_affine, field_lattice_mm, inside
 from ..core.rigid import RigidTransform
 from .agreement import Patches, correlation
-from .refine import bend
+from .refine import warp
 from .result import Verdict
 from .search import Fit
 
@@ -36,12 +36,12 @@ class Constants:
 # What they are worth is in docs/README.md under Trust.
 SHIPPED = Constants((11.49, -12.06, -8.336, -8.147, -4.173), (0.975, 0.6026, -0.3229), (0.8232, 1.213))
 LOST_MM, LOST_BAND_MM = 45.0, (12.0, 400.0)  # what a lost registration counts, and what it is off by, roughly
-BENDING_MM = 0.3, 45.0  # below, what the bend shows is noise; beyond, nothing follows from it
+BENDING_MM = 0.3, 45.0  # below, what the warp shows is noise; beyond, nothing follows from it
 CERTAIN = 0.05  # chance below which the other outcome is left out of the band
 WORST_MM = 10.0  # expected error that is still accepted
 LEAST_INLIERS = 10  # with fewer, nothing but the intensities speaks for a map
 LEAST_SPREAD_MM, LEAST_SHARED = 12.0, 0.25  # of what fixes the map; of the smaller field
-PATCHES, BENT_PATCHES, BENT_STEPS = 1500, 500, 10  # compared; of the bend that judges, and its L-BFGS steps
+PATCHES, WARP_PATCHES, WARP_STEPS = 1500, 500, 10  # compared; of the warp that judges, and its L-BFGS steps
 
 
 @dataclass(frozen=True)
@@ -116,14 +116,14 @@ def compare(
         points_mm: (N, 3) points of the body, or of the part of it that the map is of, RAS mm in the moving one.
         held_mm: (M, 3) places that fix the map; patches round the points where left out.
     """
-    bent = bend(transform, fixed, moving, points_mm[:BENT_PATCHES], BENT_STEPS)
+    warped = warp(transform, fixed, moving, points_mm[:WARP_PATCHES], WARP_STEPS)
     if held_mm is None:
-        held_mm = points_mm[:0] if bent is None else bent.moving_mm[bent.weights > 0]
+        held_mm = points_mm[:0] if warped is None else warped.moving_mm[warped.weights > 0]
     return {
         "spread_mm": second_spread(held_mm),
         "local_correlation": Patches(fixed, moving, points_mm[:PATCHES]).correlation(transform),
         "correlation": correlation(transform, fixed, moving, points_mm),
-        "bending_mm": math.inf if bent is None else bent.residual_mm(transform),
+        "bending_mm": math.inf if warped is None else warped.residual_mm(transform),
     }
 
 

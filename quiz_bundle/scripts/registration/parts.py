@@ -16,11 +16,11 @@ from torch import Tensor
 
 from ..core.geometry import apply_affine, centre_mm, ijk_to_mm
 from ..core.rigid import RigidTransform, polish
-from ..images.volumes import resample, standard_grid
-from .agreement import Patches, patch_correlations, patches_at, values_at
+from ..images.volumes import coarser
+from .agreement import Patches, patches_at, values_at
 from .assess import second_spread
 from .blocks import Blocks, Group, climb_blocks, climb_many, groups, whole_map
-from .refine import bend
+from .refine import warp
 from .trials import NOISE, neighbours, peak_ratio
 
 COARSE_MM = 6.0  # voxels at which parts are looked for
@@ -37,8 +37,8 @@ SLID_SHARE, SLID_MM, SLID_GAIN = 0.25, 9.0, 2.0
 BONE_MM, BONE_GAIN, BONE_SPREAD_MM = 3.0, 1.75, 18.0
 MOST_AGREE = 0.4  # share of the blocks that one map has to win; where none does, the body has deformed all over
 MOST_PARTS, LEAST_SHARE = 5, 0.05  # of the body: smaller ones are no parts
-PATCHES = 1500  # of the body that are shared out, and of the bend that refines a part
-REFINING = 1000  # patches of the bend that refines a body that moved as one: 500 more cost 0.24 CPU s and gain 0.1 %
+PATCHES = 1500  # of the body that are shared out, and of the warp that refines a part
+REFINING = 1000  # patches of the warp that refines a body that moved as one: 500 more cost 0.24 CPU s and gain 0.1 %
 SMOOTH_MM = 15.0  # standard deviation over which neighbouring patches decide together
 CENTRE_MM, BONE_HU = 60.0, 200.0  # a part matters by its bone so near to the middle of the smaller scan
 NEARLY = 0.7  # share of that bone from which on another part may as well be meant
@@ -73,12 +73,12 @@ class Piece:
     def refined(self, fixed: MetaTensor, moving: MetaTensor) -> RigidTransform:
         """Its map by its own intensities; the start where too little of it can be compared."""
         middles = self.points_mm[:REFINING] if self.whole else bony(self.points_mm, moving)
-        bent = bend(self.start, fixed, moving, middles)
-        if bent is None or not bent.weights.any():
+        warped = warp(self.start, fixed, moving, middles)
+        if warped is None or not warped.weights.any():
             return self.start
         if self.whole:
-            return bent.rigid()
-        return polish(self.start, bent.fixed_mm, bent.moving_mm, bent.weights, REACH_MM)
+            return warped.rigid()
+        return polish(self.start, warped.fixed_mm, warped.moving_mm, warped.weights, REACH_MM)
 
 
 def find_pieces(whole: Piece, fixed: MetaTensor, moving: MetaTensor, generator: torch.Generator) -> list[Piece]:
@@ -96,7 +96,7 @@ def find_pieces(whole: Piece, fixed: MetaTensor, moving: MetaTensor, generator: 
         the body has moved as one, has deformed all over, or has no bone there.
     """
     points_mm = whole.points_mm
-    coarse = [resample(v, *standard_grid(v, COARSE_MM), outside=0.0) for v in (fixed, moving)]
+    coarse = [coarser(v, COARSE_MM) for v in (fixed, moving)]
     blocks = climb_blocks(whole.start, *coarse, points_mm, generator)
     found = groups(blocks, MOST_PARTS)
     if found and moved_in_parts(blocks, found, *coarse):
@@ -107,14 +107,15 @@ def find_pieces(whole: Piece, fixed: MetaTensor, moving: MetaTensor, generator: 
         if bones is None:
             return [whole]
         found, agree = [replace(everything, backward=bones), *(found or [everything])][:MOST_PARTS], 1.0
-    patches = points_mm[:PATCHES]
-    correlations = patch_correlations(torch.stack([group.backward for group in found]), *coarse, patches)
-    labels = share_out(*correlations, patches)
+    middles = points_mm[:PATCHES]
+    patches = Patches(*coarse, middles)
+    correlations = patches.under(torch.stack([group.backward for group in found])) * patches.counts
+    labels = share_out(correlations, middles)
     kept = [n for n in range(len(found)) if (labels == n).double().mean() >= LEAST_SHARE]
-    labels = share_out(correlations[0][kept], correlations[1], patches)
-    tree = cKDTree(patches)
+    labels = share_out(correlations[kept], middles)
+    tree = cKDTree(middles)
     counts = bone_counts(moving, tree, labels, len(kept))
-    if agree < MOST_AGREE or not counts.any():  # no part that holds, or none that matters: the body as a whole, bent
+    if agree < MOST_AGREE or not counts.any():  # no part that holds, or none that matters: the body as a whole, warped
         return [replace(whole, start=RigidTransform(whole_map(blocks)).inverse())]
     if len(kept) == 1:  # what strays is no part, but it is not to pull at the map
         return [replace(whole, start=RigidTransform(found[kept[0]].backward).inverse(), whole=False)]
@@ -186,23 +187,21 @@ def bones_alone(whole: Tensor, fixed: MetaTensor, moving: MetaTensor, bony_mm: T
     body = RigidTransform(whole).inverse()
     starts = torch.stack([start.inverse().matrix for start in (body, *neighbours(body, bony_mm, SLIPS_MM, ()))])
     maps, _ = climb_many(starts, fixed, moving, bony_mm.expand(len(starts), -1, -1))
-    correlations, counts = patch_correlations(torch.cat([whole[None], maps]), fixed, moving, bony_mm[:JUDGES])
-    left = 1 - (correlations * counts).sum(1) / counts.sum() + NOISE
+    left = 1 - Patches(fixed, moving, bony_mm[:JUDGES]).mean(torch.cat([whole[None], maps])) + NOISE
     best = maps[int(left[1:].argmin())]
     apart = float((apply_affine(best, bony_mm) - apply_affine(whole, bony_mm)).norm(dim=-1).mean())
     return best if apart > BONE_MM and float(left[0] / left.min()) > BONE_GAIN else None
 
 
-def share_out(correlations: Tensor, counts: Tensor, patches_mm: Tensor) -> Tensor:
+def share_out(correlations: Tensor, middles_mm: Tensor) -> Tensor:
     """Which map each patch agrees with, its neighbours' word counted: (P,) of maps' numbers.
 
     Args:
-        correlations: (M, P) in each patch under each map.
-        counts: (P,) what each patch counts.
-        patches_mm: (P, 3) middles.
+        correlations: (M, P) in each patch under each map, times what the patch counts.
+        middles_mm: (P, 3) of the patches.
     """
-    near = torch.exp(-0.5 * (torch.cdist(patches_mm, patches_mm) / SMOOTH_MM).square()).float()
-    return ((correlations * counts) @ near).argmax(0)
+    near = torch.exp(-0.5 * (torch.cdist(middles_mm, middles_mm) / SMOOTH_MM).square()).float()
+    return (correlations @ near).argmax(0)
 
 
 def bony(points_mm: Tensor, moving: MetaTensor) -> Tensor:

@@ -12,12 +12,12 @@ from torch import Tensor
 from ..core.rigid import RigidTransform
 from .anatomy import likeness, noise_variance
 from .parts import bony
-from .refine import LEAST_PATCHES, bend
+from .refine import LEAST_PATCHES, warp
 from .result import AnatomyMatch, Verdict
 from .scale import best_stretch
 from .sides import mirrored_likeness
 
-PATCHES, STEPS = 500, 15  # of bone, and of the bend that lays them on each other
+PATCHES, STEPS = 500, 15  # of bone, and of the warp that lays them on each other
 LEAST_LIKENESS = 0.875  # below: two patients. One patient's pairs had 0.88 and more, accepted ones of two 0.86 and less
 SUSPECT_LIKENESS = 0.965  # below, the mirror image is tried; the mirrored pairs had 0.96 and less
 MIRROR_GAIN = 0.02  # by which the mirror image has to be more alike
@@ -72,10 +72,10 @@ def examine(
     if len(points_mm) < LEAST_PATCHES:
         return Plausibility(None, [])
     middles = bony(points_mm, moving)[:PATCHES]
-    bent = bend(transform, fixed, moving, middles, STEPS)
+    warped = warp(transform, fixed, moving, middles, STEPS)
     noise = noise_variance(fixed), noise_variance(moving)
-    score = math.nan if bent is None else likeness(transform, bent, fixed, moving, noise)
-    if bent is None or math.isnan(score):
+    score = math.nan if warped is None else likeness(transform, warped, fixed, moving, noise)
+    if warped is None or math.isnan(score):
         return Plausibility(None, [])
     reasons = []
     if score < SUSPECT_LIKENESS:

@@ -1,7 +1,7 @@
 """Stage 6, second half: from a fitted rigid map to the one that the intensities ask for.
 
 Strong edges rule the correlation over the whole body, so where anatomy has deformed its best rigid map settles a little off.
-It finds the place (``climb``); then the scans may bend until every region agrees (``bend``), and the rigid map nearest to
+It finds the place (``climb``); then the scans may bend until every region agrees (``warp``), and the rigid map nearest to
 that in the least-squares sense gives each part of the body the same say.
 """
 
@@ -21,13 +21,13 @@ from .agreement import contrast, limit_grid, patches_at, values_at
 from .similarity import global_ncc
 
 LEAST_POINTS, LEAST_PATCHES = 100, 30  # below which nothing is said
-KNOT_MM = 40.0  # between the knots of a bend, and the width (standard deviation) of what each of them moves
+KNOT_MM = 40.0  # between the knots of a warp, and the width (standard deviation) of what each of them moves
 USUAL_MM = 3.0  # displacement that costs little
-STIFFNESS = 0.01  # correlation that the mean square of a bend costs, per ``USUAL_MM`` squared
+STIFFNESS = 0.01  # correlation that the mean square of a warp costs, per ``USUAL_MM`` squared
 
 
 @dataclass(frozen=True)
-class Bend:
+class Warp:
     """Where patches of the moving scan lie in the fixed one when the body may bend.
 
     Attributes:
@@ -111,7 +111,7 @@ def climb(
     return (step @ backward).inverse(), reached
 
 
-def bend(start: RigidTransform, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor, steps: int = 25) -> Bend | None:
+def warp(start: RigidTransform, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor, steps: int = 25) -> Warp | None:
     """Let small patches of the moving body move with a smooth field to where the scans correlate best in each, by L-BFGS.
 
     The field is a sum of Gaussians on a lattice of knots; their squares cost little. What no patch can tell stays where the
@@ -126,12 +126,12 @@ def bend(start: RigidTransform, fixed: MetaTensor, moving: MetaTensor, middles_m
     Returns:
         Where the patches lie; None where their shares in both fields add up to less than 30.
     """
-    return bend_from(start.inverse().matrix, fixed, moving, middles_mm, steps)
+    return warp_from(start.inverse().matrix, fixed, moving, middles_mm, steps)
 
 
 @torch.inference_mode(False)
-def bend_from(backward: Tensor, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor, steps: int) -> Bend | None:
-    """``bend`` from a map (4, 4) of the moving body to the fixed one, RAS mm, that may stretch."""
+def warp_from(backward: Tensor, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor, steps: int) -> Warp | None:
+    """``warp`` from a map (4, 4) of the moving body to the fixed one, RAS mm, that may stretch."""
     if len(middles_mm) < LEAST_PATCHES:
         return None
     groups = patches_at(middles_mm)
@@ -158,7 +158,7 @@ def bend_from(backward: Tensor, fixed: MetaTensor, moving: MetaTensor, middles_m
     with torch.no_grad():
         reached, seen = agreement()
         moved = (reach @ parameters).double() * USUAL_MM
-    return Bend(middles_mm, apply_affine(backward, middles_mm) + moved, seen.double(), float(reached))
+    return Warp(middles_mm, apply_affine(backward, middles_mm) + moved, seen.double(), float(reached))
 
 
 class _Comparison:

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..core.geometry import field_lattice_mm, ijk_to_mm, inside, mm_to_ijk
 from ..core.rigid import RigidTransform
 from ..images.masks import INSIDE
-from ..images.volumes import resample, standard_grid
+from ..images.volumes import coarser
 from .blocks import climb_many
 from .parts import COARSE_MM, JUDGES, SAME_PLACE_MM, SLIPS_MM, TURNS_DEG, Piece, try_places
 from .refine import LEAST_POINTS
@@ -67,7 +67,7 @@ def find_region(body: RigidTransform, fixed: MetaTensor, moving: MetaTensor, poi
     if len(points_mm) < LEAST_POINTS:
         return Piece(body, points_mm, 1.0, 1.0, whole=True)
     scans, sizes = (fixed, moving), (WIDE_MM, COARSE_MM)
-    wide, coarse = ([resample(v, *standard_grid(v, mm), outside=0.0) for v in scans] for mm in sizes)
+    wide, coarse = ([coarser(v, mm) for v in scans] for mm in sizes)
     backward = body.inverse()
     middle = backward(points_mm[:WIDE_POINTS]).mean(0)
     starts = torch.stack([

@@ -11,16 +11,16 @@ from torch import Tensor
 
 from ..core.geometry import as_affine, spacing_of
 from ..core.rigid import RigidTransform
-from ..images.volumes import resample, standard_grid
-from .agreement import patch_correlations
+from ..images.volumes import coarser
+from .agreement import Patches
 from .blocks import climb_many
-from .refine import bend_from
+from .refine import warp_from
 from .trials import NOISE
 
 COARSE_MM = 6.0  # voxels at which it is tried
 FACTORS = (0.72, 0.8, 0.87, 0.92, 0.96, 1.0, 1.04, 1.09, 1.15, 1.25, 1.38)  # by which the moving scan is stretched
 CLIMBING, JUDGES = 1000, 400  # points that climb, and round which the outcome is judged
-BENT, STEPS = 500, 10  # points of the body and of its bone round which patches bend, and steps of that
+WARPED, STEPS = 500, 10  # points of the body and of its bone round which patches are warped, and steps of that
 LEAST_GAIN = 0.03  # (natural logarithm) below, no stretch is better than none
 LEAST_STRAIN = 0.005  # that any body has in any direction
 PARALLEL = 0.95  # cosine from which on the slices of both scans lie alike
@@ -44,7 +44,7 @@ def best_stretch(
     """The stretch across the slices of either scan under which the two agree better, and how far it stands out.
 
     A stretch that a header is to blame for makes everything agree: the body as a whole, patches of it, and patches of bone.
-    Bodies that deform stretch too, but in every direction: with the scans laid on each other that way and let bend, the
+    Bodies that deform stretch too, but in every direction: with the scans laid on each other that way and warped, the
     stretch across the slices counts by how many times it exceeds the strain in the other directions.
 
     Args:
@@ -58,7 +58,7 @@ def best_stretch(
         the evidence for that: the gain in agreement (the mean logarithm of what each of the three leaves unexplained without
         the stretch over what it leaves with it) times the strain along over the strain across. Both 0 where none is better.
     """
-    coarse = [resample(volume, *standard_grid(volume, COARSE_MM), outside=0.0) for volume in pair]
+    coarse = [coarser(volume, COARSE_MM) for volume in pair]
     climbing = points_mm[:CLIMBING]
     middle, backward = climbing.mean(0), transform.inverse().matrix
     directions = [slice_direction(scans[1]), transform.matrix[:3, :3] @ slice_direction(scans[0])]
@@ -66,18 +66,17 @@ def best_stretch(
         directions = directions[:1]
     starts = torch.stack([backward @ _stretched(d, factor, middle) for d in directions for factor in FACTORS])
     climbed, whole = climb_many(starts, *coarse, climbing.expand(len(starts), -1, -1))
-    by_patch = [patch_correlations(climbed, *coarse, middles[:JUDGES]) for middles in (points_mm, bony_mm)]
-    agreements = [whole.double(), *((found * counts).sum(1).double() / counts.sum() for found, counts in by_patch)]
-    left = torch.stack([1 - each + NOISE for each in agreements]).log().mean(0).reshape(len(directions), -1)
+    by_patch = [Patches(*coarse, middles[:JUDGES]).mean(climbed) for middles in (points_mm, bony_mm)]
+    left = (1 - torch.stack([whole, *by_patch]).double() + NOISE).log().mean(0).reshape(len(directions), -1)
     gains = left[:, [FACTORS.index(1.0)]] - left
     best = int(gains.argmax())
     gain, direction, factor = float(gains.max()), directions[best // len(FACTORS)], FACTORS[best % len(FACTORS)]
     if gain < LEAST_GAIN:
         return 0.0, 0.0
-    bent = bend_from(climbed[best], *pair, torch.cat([points_mm[:BENT], bony_mm[:BENT]]), STEPS)
-    if bent is None:
+    warped = warp_from(climbed[best], *pair, torch.cat([points_mm[:WARPED], bony_mm[:WARPED]]), STEPS)
+    if warped is None:
         return 0.0, 0.0
-    strain = bent.strain()
+    strain = warped.strain()
     along = float(direction @ strain @ direction)
     if along * (factor - 1) <= 0:
         return 0.0, 0.0

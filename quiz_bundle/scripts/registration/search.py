@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from ..core.geometry import inside
 from ..core.rigid import RigidTransform, consensus, fit_robust, polish, residual_mm
 from ..core.threads import free_threads
-from ..images.volumes import resample, standard_grid
+from ..images.volumes import coarser
 from ..network.quiznet import QuizNet
 from .matcher import Matcher
 from .ordered import Ordered
@@ -99,7 +99,7 @@ def _search(
     amp: bool,
 ) -> Fit:
     """``search`` for the smaller scan as the moving one."""
-    coarse = [resample(v, *standard_grid(v, settings.coarse_spacing), outside=0.0) for v in (fixed, moving)]
+    coarse = [coarser(v, settings.coarse_spacing) for v in (fixed, moving)]
     found = Matcher(network, *coarse, amp=amp).match(settings.match.queries, generator)
     fit = fit_found(found, settings.coarse_spacing, settings, generator)
     points = ask(coarse[1], settings.candidates.points, generator)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..core.geometry import centre_mm, ijk_to_mm
 from ..core.rigid import RigidTransform
 from ..images.body import body_mask
-from ..images.volumes import resample, standard_grid
+from ..images.volumes import coarser
 from .refine import climb
 
 SPACING_MM = 12.0  # voxel size at which starts are tried
@@ -30,7 +30,7 @@ def sweep(pair: Sequence[MetaTensor], points_mm: Tensor) -> list[RigidTransform]
     Returns:
         ``KEPT`` fixed-to-moving maps, best first; none where there is hardly a body.
     """
-    small = [resample(v, *standard_grid(v, SPACING_MM), outside=0.0) for v in pair]
+    small = [coarser(v, SPACING_MM) for v in pair]
     points_mm = points_mm[:: max(1, len(points_mm) // 1500)]
     body = body_mask(small[0]).nonzero().to(torch.float64)
     if len(body) == 0 or len(points_mm) < 100:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..core.geometry import as_affine, ijk_to_mm
 from ..images.body import body_mask
-from ..images.volumes import resample, standard_grid
+from ..images.volumes import coarser
 
 BONE_HU = 180.0
 RULE_MM = 3.0
@@ -27,7 +27,7 @@ class Profile:
     """
 
     def __init__(self, volume: MetaTensor) -> None:
-        scan = resample(volume, *standard_grid(volume, RULE_MM), outside=-1000.0)
+        scan = coarser(volume, RULE_MM, outside=-1000.0)
         self.affine = as_affine(scan.affine)
         body = body_mask(scan)
         data = scan.as_tensor()[0]

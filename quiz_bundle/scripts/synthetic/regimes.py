@@ -21,7 +21,7 @@ from ..core.geometry import as_affine, as_points, centre_mm, corners_mm, ijk_to_
 from ..core.rigid import RigidTransform, fit_rigid
 from ..images.body import body_mask
 from ..images.landmarks import PairedLandmarks
-from ..images.volumes import make_volume, resample, standard_grid, to_orientation_ras
+from ..images.volumes import coarser, make_volume, resample, to_orientation_ras
 from ..registration.metrics import tre_mm
 from . import appearance
 from .deformation import SmoothDeformation, Swell
@@ -178,7 +178,7 @@ def real_case(name: str, fixed: MetaTensor, moving: MetaTensor, landmarks: Paire
 
 def without_couch(volume: MetaTensor) -> tuple[MetaTensor, bool]:
     """A CT (1, I, J, K) with all but the patient set to air, and whether it showed a couch."""
-    coarse = resample(volume, *standard_grid(volume, 3.0), outside=AIR)
+    coarse = coarser(volume, 3.0, outside=AIR)
     mask = body_mask(coarse)
     beside = ((coarse.as_tensor()[0] > -300) & ~mask).double().mean()
     inner = resample(make_volume(mask[None].float(), coarse.affine), volume.affine, volume.shape[1:], "nearest", 0.0)

@@ -28,7 +28,7 @@ from ..core.geometry import (
 )
 from ..core.rigid import RigidTransform, rotation_matrix
 from ..images.body import body_mask
-from ..images.volumes import resample, standard_grid
+from ..images.volumes import coarser
 from . import appearance
 from .bend import Bend
 from .deformation import SmoothDeformation
@@ -67,7 +67,7 @@ class Source:
         """Resample a CT (1, I, J, K) in HU to each spacing, cut it to the body and its surroundings, take its couch away."""
         scans, patients = {}, {}
         for spacing in spacings:
-            scan = resample(volume, *standard_grid(volume, spacing), outside=AIR)
+            scan = coarser(volume, spacing, outside=AIR)
             mask = body_mask(scan)
             patient = MetaTensor(torch.where(mask[None], scan.as_tensor(), torch.tensor(AIR)), affine=scan.affine)
             scans[spacing], patients[spacing] = (cut_to(v, mask, margin_mm=60.0) for v in (scan, patient))

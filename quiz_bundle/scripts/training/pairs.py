@@ -14,7 +14,7 @@ from torch.utils.data import default_collate
 from ..core.geometry import inside, mm_to_ijk, spacing_of
 from ..images.landmarks import read_landmarks
 from ..images.volume_checks import check_field
-from ..images.volumes import load_volume, make_volume, resample, standard_grid
+from ..images.volumes import AIR_HU, coarser, load_volume, make_volume
 from ..network.padding import pad_together
 from ..synthetic.correspondences import draw_true_pair
 from ..synthetic.joints import Joints, find_joints, joints_beside, phantom_joints
@@ -62,7 +62,7 @@ class LoadSourced(Transform):
         for key, volume in (("fixed", fixed), ("moving", moving)):
             check_field(volume, data[key])
         *near, (whole_fixed, whole_moving) = [
-            [resample(volume, *standard_grid(volume, spacing)) for volume in (fixed, moving)] for spacing in self.spacings
+            [coarser(volume, spacing, AIR_HU) for volume in (fixed, moving)] for spacing in self.spacings
         ]
         return {
             "fixed": whole_fixed,

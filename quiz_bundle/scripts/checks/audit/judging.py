@@ -14,7 +14,7 @@ from ...core.geometry import inside, matrix_ras_to_lps
 from ...core.rigid import RigidTransform
 from ...core.threads import free_threads
 from ...images.transform_files import TEXT, GivenMap
-from ...images.volumes import resample, standard_grid
+from ...images.volumes import coarser
 from ...registration.assess import LEAST_INLIERS, WORST_MM, assess, compare, gather
 from ...registration.metrics import landmark_report
 from ...registration.ordered import Ordered
@@ -132,7 +132,7 @@ class _Judge:
         self.found, self.own, self.options = found, own, options
         self.ordered = Ordered.of(*pair)  # what is compared are points of the smaller scan
         spacing = options.search.coarse_spacing
-        self.coarse = [resample(v, *standard_grid(v, spacing), outside=0.0) for v in self.ordered.pair]
+        self.coarse = [coarser(v, spacing) for v in self.ordered.pair]
         self.body = self._body()
         parts = own.parts
         by_part = len(parts) > 1 or (len(parts) == 1 and parts[0].chosen_by == "region")

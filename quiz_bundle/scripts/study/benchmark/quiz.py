@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 
 from ...core.records import number
 from ...core.rigid import RigidTransform, fit_rigid
-from ...images.volumes import resample, standard_grid, standardise
+from ...images.volumes import coarser, standardise
 from ...network.quiznet import QuizNet
 from ...registration.matcher import Matcher
 from ...registration.ordered import Ordered
@@ -128,7 +128,7 @@ class QuizMethods:
         """One look at the whole of both scans at the coarse spacing, and the robust fit to what passes the filters."""
         settings = options.search
         pair = [standardise(volume, settings.spacing, options.window) for volume in (case.fixed, case.moving)]
-        coarse = [resample(v, *standard_grid(v, settings.coarse_spacing), outside=0.0) for v in pair]
+        coarse = [coarser(v, settings.coarse_spacing) for v in pair]
         generator = torch.Generator().manual_seed(options.seed)
         found = Matcher(self.network, *coarse, amp=options.amp).match(settings.match.queries, generator)
         return pair, fit_found(found, settings.coarse_spacing, settings, generator)
@@ -149,7 +149,7 @@ def _without_network(case: EvaluationCase, options: Options) -> Answer:
     settings = options.search
     pair = [standardise(volume, settings.spacing, options.window) for volume in (case.fixed, case.moving)]
     ordered = Ordered.of(*pair)  # the smaller scan is looked for in the larger one, as ``search`` does
-    coarse = [resample(v, *standard_grid(v, settings.coarse_spacing), outside=0.0) for v in ordered.pair]
+    coarse = [coarser(v, settings.coarse_spacing) for v in ordered.pair]
     generator = torch.Generator().manual_seed(options.seed)
     tried = ask(coarse[1], settings.candidates.points, generator)
     trials = Trials(coarse, tried, settings.candidates)

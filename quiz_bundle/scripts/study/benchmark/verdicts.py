@@ -20,7 +20,7 @@ from ...core.options import as_integer
 from ...core.records import append_row, number, open_table, read_rows
 from ...core.rigid import RigidTransform
 from ...images.transform_files import ITK, GivenMap
-from ...images.volumes import standardise
+from ...images.volumes import coarser, standardise
 from ...network.quiznet import QuizNet
 from ...network.weights import weights_sha256
 from ...registration.agreement import correlation
@@ -30,7 +30,7 @@ from ...registration.register import Options, Stopwatch, conclude, load_network
 from ...registration.search import search
 from ...synthetic.plan import Maker, Planned, ct_files, plan_pairs
 from ...synthetic.regimes import EvaluationCase
-from ..peers.base import coarser, from_air, mutual_information, shift
+from ..peers.base import from_air, mutual_information, shift
 from .rows import COLUMNS, KEY, map_of
 from .run import run_benchmark
 from .table import machine

@@ -20,7 +20,7 @@ from torch import Tensor
 from ...core.errors import InputError
 from ...core.geometry import as_affine, mm_to_grid, sample, spacing_of
 from ...images.landmarks import PairedLandmarks, read_landmarks
-from ...images.volumes import WINDOW_HU, make_volume, resample, standard_grid
+from ...images.volumes import WINDOW_HU, coarser, make_volume
 
 # whether slices are counted from the head, in the planning CT and in the CBCT
 ORDERS = {
@@ -63,7 +63,7 @@ def landmarks_in(
 def blurred(volume: MetaTensor) -> MetaTensor:
     """A scan in HU above the window's lower end, clipped, on voxels of a few mm: landmarks are placed no better."""
     low, high = WINDOW_HU
-    coarse = resample(volume, *standard_grid(volume, BLUR_MM), outside=low)
+    coarse = coarser(volume, BLUR_MM, outside=low)
     return make_volume(coarse.as_tensor().clamp(low, high) - low, coarse.affine)
 
 

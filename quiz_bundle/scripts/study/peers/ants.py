@@ -13,10 +13,10 @@ from pathlib import Path
 from monai.data import MetaTensor
 
 from ...core.rigid import RigidTransform
+from ...images.volumes import coarser
 from .base import (
     Peer,
     best_start,
-    coarser,
     field_centre,
     lps_header,
     not_installed,

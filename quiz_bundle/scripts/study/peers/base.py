@@ -26,7 +26,7 @@ from ...core.geometry import (
     spacing_of,
 )
 from ...core.rigid import RigidTransform, fit_rigid
-from ...images.volumes import make_volume, resample, standard_grid
+from ...images.volumes import coarser, make_volume
 from ...registration.metrics import PointMap
 
 AIR = -1000.0
@@ -136,11 +136,6 @@ def shift(shift_mm: Tensor) -> RigidTransform:
 def placed(volume: MetaTensor, transform: RigidTransform) -> MetaTensor:
     """The same voxels with a header in which point p lies at transform(p); nothing is resampled."""
     return make_volume(volume.as_tensor(), transform.matrix @ as_affine(volume.affine))
-
-
-def coarser(volume: MetaTensor, spacing: float) -> MetaTensor:
-    """A volume that begins at 0 for air, on isotropic voxels of ``spacing`` mm about the same centre."""
-    return resample(volume, *standard_grid(volume, spacing), outside=0.0)
 
 
 def half_resolution(volume: MetaTensor) -> MetaTensor:

@@ -10,7 +10,8 @@ import torch
 from monai.data import MetaTensor
 
 from ...core.rigid import RigidTransform, fit_rigid
-from .base import Peer, coarser, field_centre, not_installed, peer
+from ...images.volumes import coarser
+from .base import Peer, field_centre, not_installed, peer
 from .simple_itk import sitk_package, to_sitk
 
 SPACING_MM = 2.5

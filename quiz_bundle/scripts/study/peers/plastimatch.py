@@ -13,8 +13,8 @@ from monai.data import MetaTensor
 
 from ...core.geometry import as_affine
 from ...core.rigid import RigidTransform
-from ...images.volumes import make_volume
-from .base import Peer, coarser, field_centre, not_installed, peer, placed, shift
+from ...images.volumes import coarser, make_volume
+from .base import Peer, field_centre, not_installed, peer, placed, shift
 from .simple_itk import from_sitk, sitk_package, to_sitk
 
 SPACING_MM = 2.0  # of the files; "res" counts their voxels, so the grid and the first rigid stage look at 4 mm

@@ -8,7 +8,8 @@ import numpy as np
 from monai.data import MetaTensor
 
 from ...core.rigid import RigidTransform
-from .base import Peer, coarser, field_extent, lps_header, not_installed, peer, rigid_of
+from ...images.volumes import coarser
+from .base import Peer, field_extent, lps_header, not_installed, peer, rigid_of
 
 BINS, ITERATIONS, SAMPLES, SHRINK = 50, 300, 50_000, [4, 2, 1]
 GRID_STEP_MM, COARSE_MM, REACH_MM = 30.0, 8.0, 40.0
