@@ -9,10 +9,10 @@ from scripts.core.rigid import RigidTransform
 from scripts.images.volumes import make_volume
 from scripts.registration.anatomy import likeness, noise_variance
 from scripts.registration.plausibility import LEAST_LIKENESS, Plausibility, examine
-from scripts.registration.refine import Warp
 from scripts.registration.result import AnatomyMatch, Verdict
 from scripts.registration.scale import best_stretch, slice_direction
 from scripts.registration.sides import mirrored_likeness, reflection
+from scripts.registration.warp import Warp
 
 SHAPE = (50, 44, 40)
 SAME = RigidTransform.identity()

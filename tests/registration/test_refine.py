@@ -10,7 +10,8 @@ from scripts.core.rigid import RigidTransform, angle_deg, fit_rigid
 from scripts.images.volumes import make_volume, standardise
 from scripts.registration.agreement import Patches
 from scripts.registration.queries import ask
-from scripts.registration.refine import Warp, climb, warp
+from scripts.registration.refine import climb
+from scripts.registration.warp import Warp, warp
 
 
 @pytest.fixture(scope="module", params=["moving", "fixed"])

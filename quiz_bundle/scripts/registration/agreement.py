@@ -10,14 +10,15 @@ from ..core.geometry import apply_affine, grid_from_mm, inside, sample
 from ..core.rigid import RigidTransform
 from .similarity import global_ncc
 
-PATCH_STEP_MM = 4.0  # patches are 5 x 5 x 5 points, 16 mm wide
+PATCH_POINTS, PATCH_STEP_MM = 5, 4.0  # along each edge of a patch, and between them: it is 16 mm wide
 LEAST_SEEN = 0.25  # share of the patches that have to lie in both fields
 LEAST_CONTRAST = 0.02  # standard deviation that a flat patch counts with
 
 
 def patches_at(middles_mm: Tensor) -> Tensor:
     """Points (P, 125, 3) of the patches round P middles (P, 3), mm."""
-    return middles_mm[:, None] + torch.cartesian_prod(*[torch.arange(-2, 3, dtype=torch.float64) * PATCH_STEP_MM] * 3)
+    edge_mm = (torch.arange(PATCH_POINTS, dtype=torch.float64) - (PATCH_POINTS - 1) / 2) * PATCH_STEP_MM
+    return middles_mm[:, None] + torch.cartesian_prod(edge_mm, edge_mm, edge_mm)
 
 
 def correlation(transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor, points_mm: Tensor) -> float:
@@ -38,22 +39,31 @@ class Patches:
         middles_mm: (P, 3) middles of the patches, RAS mm in the moving volume.
 
     Attributes:
+        points_mm: (P, 125, 3) RAS mm in the moving volume.
+        wanted: (P, 125) moving values.
         counts: (P,) what each patch counts by its contrast.
+        to_grid: (4, 4) from fixed RAS mm to the fixed grid, [-1, 1] across the volume.
     """
 
     def __init__(self, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor) -> None:
-        groups = patches_at(middles_mm)
-        self._shape, self._points = groups.shape[:2], groups.reshape(-1, 3)
-        self._known = inside(self._points, moving.affine, moving.shape[1:])
-        self._wanted = values_at(moving, self._points).reshape(self._shape)
-        self._image, self._to_grid = fixed.as_tensor()[None], grid_from_mm(fixed.affine, fixed.shape[1:])
-        self.counts = contrast(self._wanted)
+        self.points_mm = patches_at(middles_mm)
+        points = self.points_mm.reshape(-1, 3)
+        self._known = inside(points, moving.affine, moving.shape[1:]).reshape(self.points_mm.shape[:2])
+        self.wanted = values_at(moving, points).reshape(self._known.shape)
+        self.counts = contrast(self.wanted)
+        self._image, self.to_grid = fixed.as_tensor()[None], grid_from_mm(fixed.affine, fixed.shape[1:])
+
+    def values(self, at_grid: Tensor) -> tuple[Tensor, Tensor]:
+        """Fixed values (P, 125) with the points at (P, 125, 3) of the fixed grid, and 1 for those that both fields show."""
+        seen = ((at_grid.abs() <= 1).all(-1) & self._known).float()
+        found = sample(self._image, at_grid.float().reshape(1, -1, 3), "bilinear", "border")
+        return found.reshape(self._known.shape), seen
 
     def correlation(self, transform: RigidTransform) -> float:
         """Correlation within the patches under a fixed-to-moving map, RAS mm.
 
         Returns:
-            Mean over the patches, each counted by its contrast as ``refine.warp`` does; -1 where fewer than a quarter of
+            Mean over the patches, each counted by its contrast as ``warp`` does; -1 where fewer than a quarter of
             them lie in both fields: a corner alone fits in many places.
         """
         found, shown = self._look(transform.inverse().matrix)
@@ -76,15 +86,14 @@ class Patches:
 
     def _look(self, backward: Tensor) -> tuple[Tensor, Tensor]:
         """Correlation in each patch (P,) under a map, moving to fixed, and whether half of it lies in both fields (P,)."""
-        at = apply_affine(self._to_grid @ backward, self._points)
-        seen = ((at.abs() <= 1).all(-1) & self._known).float().reshape(self._shape)
-        values = sample(self._image, at.float()[None], "bilinear", "border").reshape(self._shape)
-        return global_ncc(values, self._wanted, seen), seen.mean(1) >= 0.5
+        values, seen = self.values(apply_affine(self.to_grid @ backward, self.points_mm))
+        return global_ncc(values, self.wanted, seen), seen.mean(1) >= 0.5
 
 
 def contrast(values: Tensor) -> Tensor:
     """What a patch counts by its values (P, W): the root of their standard deviation, (P,)."""
-    return values.std(1).clamp_min(LEAST_CONTRAST).sqrt()
+    squares = (values - values.mean(1, keepdim=True)).square().sum(1)
+    return (squares / (values.shape[1] - 1)).sqrt().clamp_min(LEAST_CONTRAST).sqrt()
 
 
 def limit_grid(volume: MetaTensor) -> Tensor:

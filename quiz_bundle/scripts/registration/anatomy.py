@@ -11,7 +11,7 @@ from torch import Tensor
 from ..core.geometry import inside
 from ..core.rigid import RigidTransform
 from .agreement import patches_at, values_at
-from .refine import Warp
+from .warp import Warp
 
 SOFT = 0.35, 0.75  # standardised values of soft tissue, where noise shows
 LEAST_VOXELS = 100  # of soft tissue that tell the noise

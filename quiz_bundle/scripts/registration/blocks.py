@@ -12,6 +12,7 @@ from torch import Tensor
 from ..core.geometry import apply_affine, as_affine, grid_from_mm, inside, sample
 from ..core.rigid import RigidTransform, fit_rigid, rotation_matrix
 from .agreement import values_at
+from .similarity import normal_equations, normalised
 
 STEP_MM, RADIUS_MM = 80.0, 60.0  # between the middles of blocks, and their radius
 BLOCK_POINTS = 400  # of a block
@@ -148,28 +149,17 @@ class _Slopes:
         seen = (grid.abs() <= 1).all(-1).reshape(self._shape) & self._known
         weights = seen / seen.sum(1, keepdim=True).clamp_min(1)
         found = sample(self._images, grid.float()[None], "bilinear", "border")[0].reshape(4, *self._shape)
-        (values, norm), (wanted, _) = (_normalised(each, weights) for each in (found[0], self._wanted))
+        (values, norm), (wanted, _) = (normalised(each, weights) for each in (found[0], self._wanted))
         score = (weights * values * wanted).sum(1) * (seen.float().mean(1) >= LEAST_SEEN)
         return _Look(found[1:].permute(1, 2, 0), weights, values, wanted, norm, score)
 
 
-def _normalised(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Values (S, N) less their weighted mean, over their norm (S, 1); and that."""
-    values = values - (weights * values).sum(1, keepdim=True)
-    norm = ((weights * values.square()).sum(1, keepdim=True) + 1e-10).sqrt()
-    return values / norm, norm
-
-
 def _step(look: _Look, slopes: Tensor, damping: Tensor) -> Tensor:
     """The next turn and shift (S, 6) by slopes (S, N, 6), no longer than ``FARTHEST_MM``."""
-    weights, values = look.weights[..., None], look.values[..., None]
-    slopes = slopes - (weights * slopes).sum(1, keepdim=True)
-    slopes = (slopes - values * (weights * values * slopes).sum(1, keepdim=True)) / look.norm[..., None]
-    weighted = (weights * slopes).transpose(1, 2)
-    normal = weighted @ slopes
+    normal, uphill = normal_equations(slopes, look.values, look.norm, look.wanted, look.weights)
     size = normal.diagonal(dim1=1, dim2=2).mean(1) + 1e-9
     damped = normal + (damping * size)[:, None, None] * torch.eye(6)
-    step = torch.linalg.solve(damped, weighted @ (look.wanted - look.values)[..., None])[..., 0]
+    step = torch.linalg.solve(damped, uphill[..., None])[..., 0]
     length = step[:, :3].norm(dim=1) + step[:, 3:].norm(dim=1)
     return step * (FARTHEST_MM / length.clamp_min(FARTHEST_MM))[:, None]
 

@@ -20,8 +20,8 @@ from ..images.volumes import coarser
 from .agreement import Patches, patches_at, values_at
 from .assess import second_spread
 from .blocks import Blocks, Group, climb_blocks, climb_many, groups, whole_map
-from .refine import warp
 from .trials import NOISE, neighbours, peak_ratio
+from .warp import warp
 
 COARSE_MM = 6.0  # voxels at which parts are looked for
 # A block strays from a map that lies so far from its own, is turned so far against it, and leaves so many times as much

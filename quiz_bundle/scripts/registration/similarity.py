@@ -93,6 +93,32 @@ def global_ncc(a: Tensor, b: Tensor, weights: Tensor | None = None) -> Tensor:
     return covariance / ((variance_a + 1e-10).sqrt() * (variance_b + 1e-10).sqrt())
 
 
+def normalised(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Values (S, N) less their weighted mean, over their norm (S, 1); and that. Weights (S, N) add up to 1 in each row."""
+    values = values - (weights * values).sum(1, keepdim=True)
+    norm = ((weights * values.square()).sum(1, keepdim=True) + 1e-10).sqrt()
+    return values / norm, norm
+
+
+def normal_equations(slopes: Tensor, values: Tensor, norm: Tensor, wanted: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """What Gauss and Newton need to raise the correlation of ``normalised`` values with wanted ones, row by row.
+
+    Args:
+        slopes: (S, N, D) of the values before they were normalised, by D parameters.
+        values, norm: (S, N) and (S, 1) as ``normalised`` gives them.
+        wanted: (S, N), normalised.
+        weights: (S, N), adding up to 1 in each row.
+
+    Returns:
+        The normal matrix (S, D, D) and the right-hand side (S, D): the slopes of the correlation.
+    """
+    weights, values = weights[..., None], values[..., None]
+    slopes = slopes - (weights * slopes).sum(1, keepdim=True)
+    slopes = (slopes - values * (weights * values * slopes).sum(1, keepdim=True)) / norm[..., None]
+    weighted = (weights * slopes).transpose(1, 2)
+    return weighted @ slopes, (weighted @ (wanted[..., None] - values))[..., 0]
+
+
 def _plain(x: Tensor) -> Tensor:
     """A tensor without metadata, in float32 at least."""
     x = x.as_subclass(Tensor)
