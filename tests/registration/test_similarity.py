@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scripts.registration.similarity import global_ncc, windowed_ncc
+from scripts.registration.similarity import global_ncc, normal_equations, normalised, windowed_ncc
 
 
 @pytest.fixture
@@ -107,3 +107,24 @@ def test_global_ncc_gradient_and_nothing():
         assert torch.autograd.grad(got.sum(), constant)[0].isfinite().all()
     with pytest.raises(ValueError, match="global NCC: expected"):
         global_ncc(torch.zeros(1, 3), torch.zeros(1, 4))
+
+
+def test_normal_equations_against_automatic_differentiation():
+    """Right-hand side: the slopes of the correlation. Normal matrix: of the residual's own slopes, weighted."""
+    torch.manual_seed(1)
+    slopes, weights = torch.rand(2, 9, 3, dtype=torch.float64), torch.rand(2, 9, dtype=torch.float64)
+    values, other, weights = torch.rand(2, 9).double(), torch.rand(2, 9).double(), weights / weights.sum(1, keepdim=True)
+
+    def ours(parameters):
+        return normalised(values + (slopes @ parameters[..., None])[..., 0], weights)[0]
+
+    (here, norm), (wanted, _) = normalised(values, weights), normalised(other, weights)
+    assert torch.allclose((weights * here * wanted).sum(1), global_ncc(values, other, weights), atol=1e-6)
+    normal, uphill = normal_equations(slopes, here, norm, wanted, weights)
+    still = torch.zeros(2, 3, dtype=torch.float64)
+    expected = torch.autograd.functional.jacobian(lambda p: (weights * ours(p) * wanted).sum(1), still)
+    jacobian = torch.autograd.functional.jacobian(ours, still)
+    for row in range(2):
+        own = jacobian[row, :, row]
+        assert torch.allclose(uphill[row], expected[row, row], atol=1e-6)
+        assert torch.allclose(normal[row], own.T @ (weights[row, :, None] * own), atol=1e-6)
