@@ -41,7 +41,7 @@ CERTAIN = 0.05  # chance below which the other outcome is left out of the band
 WORST_MM = 10.0  # expected error that is still accepted
 LEAST_INLIERS = 10  # with fewer, nothing but the intensities speaks for a map
 LEAST_SPREAD_MM, LEAST_SHARED = 12.0, 0.25  # of what fixes the map; of the smaller field
-PATCHES, WARP_PATCHES, WARP_STEPS = 1500, 500, 5  # compared; of the warp that judges, and its steps
+PATCHES, WARP_PATCHES, WARP_STEPS = 1500, 500, 8  # compared; of the warp that judges, and its steps
 
 
 @dataclass(frozen=True)

@@ -99,14 +99,15 @@ def find_pieces(whole: Piece, fixed: MetaTensor, moving: MetaTensor, generator: 
     coarse = [coarser(v, COARSE_MM) for v in (fixed, moving)]
     blocks = climb_blocks(whole.start, *coarse, points_mm, generator)
     found = groups(blocks, MOST_PARTS)
-    if found and moved_in_parts(blocks, found, *coarse):
-        agree = float(found[0].members.double().mean())
-    else:
-        everything = Group(whole_map(blocks), torch.ones(len(blocks), dtype=torch.bool)) if len(blocks) else None
-        bones = None if everything is None else bones_alone(everything.backward, *coarse, bony(points_mm, moving))
-        if bones is None:
+    moved = bool(found) and moved_in_parts(blocks, found, *coarse)
+    if not moved or float(found[0].members.double().mean()) < MOST_AGREE:
+        if not len(blocks):
             return [whole]
-        found, agree = [replace(everything, backward=bones), *(found or [everything])][:MOST_PARTS], 1.0
+        everything = Group(whole_map(blocks), torch.ones(len(blocks), dtype=torch.bool))
+        bones = bones_alone(everything.backward, *coarse, bony(points_mm, moving))
+        if bones is None:  # it has moved as one, or deformed all over
+            return [replace(whole, start=RigidTransform(everything.backward).inverse()) if moved else whole]
+        found = [replace(everything, backward=bones), *(found or [everything])][:MOST_PARTS]
     middles = points_mm[:PATCHES]
     patches = Patches(*coarse, middles)
     correlations = patches.under(torch.stack([group.backward for group in found])) * patches.counts
@@ -115,7 +116,7 @@ def find_pieces(whole: Piece, fixed: MetaTensor, moving: MetaTensor, generator: 
     labels = share_out(correlations[kept], middles)
     tree = cKDTree(middles)
     counts = bone_counts(moving, tree, labels, len(kept))
-    if agree < MOST_AGREE or not counts.any():  # no part that holds, or none that matters: the body as a whole, warped
+    if not counts.any():  # no part that matters: the body as a whole, warped
         return [replace(whole, start=RigidTransform(whole_map(blocks)).inverse())]
     if len(kept) == 1:  # what strays is no part, but it is not to pull at the map
         return [replace(whole, start=RigidTransform(found[kept[0]].backward).inverse(), whole=False)]

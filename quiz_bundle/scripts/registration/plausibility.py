@@ -17,7 +17,7 @@ from .scale import best_stretch
 from .sides import mirrored_likeness
 from .warp import LEAST_PATCHES, warp
 
-PATCHES, STEPS = 500, 5  # of bone, and of the warp that lays them on each other
+PATCHES, STEPS = 500, 8  # of bone, and of the warp that lays them on each other
 LEAST_LIKENESS = 0.875  # below: two patients. One patient's pairs had 0.88 and more, accepted ones of two 0.86 and less
 SUSPECT_LIKENESS = 0.965  # below, the mirror image is tried; the mirrored pairs had 0.96 and less
 MIRROR_GAIN = 0.02  # by which the mirror image has to be more alike

@@ -20,7 +20,7 @@ from .warp import warp_from
 COARSE_MM = 6.0  # voxels at which it is tried
 FACTORS = (0.72, 0.8, 0.87, 0.92, 0.96, 1.0, 1.04, 1.09, 1.15, 1.25, 1.38)  # by which the moving scan is stretched
 CLIMBING, JUDGES = 1000, 400  # points that climb, and round which the outcome is judged
-WARPED, STEPS = 500, 5  # points of the body and of its bone round which patches are warped, and steps of that
+WARPED, STEPS = 500, 8  # points of the body and of its bone round which patches are warped, and steps of that
 LEAST_GAIN = 0.03  # (natural logarithm) below, no stretch is better than none
 LEAST_STRAIN = 0.005  # that any body has in any direction
 PARALLEL = 0.95  # cosine from which on the slices of both scans lie alike

@@ -21,7 +21,7 @@ MIDPLANES_MM = (-40.0, -20.0, 0.0, 20.0, 40.0)  # of the body, from the middle o
 TURNS_DEG = (-12.0, 0.0, 12.0)  # about the body's length: a head is turned, and its mirror image the other way
 CLIMBING, JUDGES = 1000, 400  # points that climb, and round which the outcome is judged
 COARSE_LOSS = 0.05  # of patch correlation at 6 mm that ends the look at the mirror image: 112 swapped scans gained there
-STEPS = 5  # of the warp
+STEPS = 8  # of the warp
 
 
 def mirrored_likeness(

@@ -24,7 +24,7 @@ LEAST_PATCHES = 30  # below which nothing is said
 KNOT_MM = 40.0  # between the knots of a warp, and the width (standard deviation) of what each of them moves
 USUAL_MM = 3.0  # displacement that costs little
 STIFFNESS = 0.01  # correlation that the mean square of a warp costs, per ``USUAL_MM`` squared
-CONJUGATE = 10  # steps of conjugate gradients to each of Gauss and Newton
+CONJUGATE = 2  # steps of conjugate gradients to each of Gauss and Newton: so few move what is smooth first, and all of it
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Warp:
         return float((distances * self.weights).sum() / self.weights.sum())
 
 
-def warp(start: RigidTransform, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor, steps: int = 8) -> Warp | None:
+def warp(start: RigidTransform, fixed: MetaTensor, moving: MetaTensor, middles_mm: Tensor, steps: int = 12) -> Warp | None:
     """Let small patches of the moving body move with a smooth field to where the scans correlate best in each.
 
     The field is a sum of Gaussians on a lattice of knots; their squares cost little. It grows by Gauss-Newton steps, each
