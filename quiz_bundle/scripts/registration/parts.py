@@ -98,16 +98,18 @@ def find_pieces(whole: Piece, fixed: MetaTensor, moving: MetaTensor, generator: 
     points_mm = whole.points_mm
     coarse = [coarser(v, COARSE_MM) for v in (fixed, moving)]
     blocks = climb_blocks(whole.start, *coarse, points_mm, generator)
+    if not len(blocks):
+        return [whole]
+    average = whole_map(blocks)
+    deformed = replace(whole, start=RigidTransform(average).inverse())  # the body as a whole, which the warp then follows
     found = groups(blocks, MOST_PARTS)
     moved = bool(found) and moved_in_parts(blocks, found, *coarse)
     if not moved or float(found[0].members.double().mean()) < MOST_AGREE:
-        if not len(blocks):
-            return [whole]
-        everything = Group(whole_map(blocks), torch.ones(len(blocks), dtype=torch.bool))
-        bones = bones_alone(everything.backward, *coarse, bony(points_mm, moving))
-        if bones is None:  # it has moved as one, or deformed all over
-            return [replace(whole, start=RigidTransform(everything.backward).inverse()) if moved else whole]
-        found = [replace(everything, backward=bones), *(found or [everything])][:MOST_PARTS]
+        bones = bones_alone(average, *coarse, bony(points_mm, moving))
+        if bones is None:  # it has deformed all over, or moved as one
+            return [deformed if moved else whole]
+        everything = torch.ones(len(blocks), dtype=torch.bool)
+        found = [Group(bones, everything), *(found or [Group(average, everything)])][:MOST_PARTS]
     middles = points_mm[:PATCHES]
     patches = Patches(*coarse, middles)
     correlations = patches.under(torch.stack([group.backward for group in found])) * patches.counts
@@ -116,8 +118,8 @@ def find_pieces(whole: Piece, fixed: MetaTensor, moving: MetaTensor, generator: 
     labels = share_out(correlations[kept], middles)
     tree = cKDTree(middles)
     counts = bone_counts(moving, tree, labels, len(kept))
-    if not counts.any():  # no part that matters: the body as a whole, warped
-        return [replace(whole, start=RigidTransform(whole_map(blocks)).inverse())]
+    if not counts.any():  # no part that matters
+        return [deformed]
     if len(kept) == 1:  # what strays is no part, but it is not to pull at the map
         return [replace(whole, start=RigidTransform(found[kept[0]].backward).inverse(), whole=False)]
     label_of = labels[torch.from_numpy(tree.query(points_mm)[1])]

@@ -39,16 +39,16 @@ def climb(
     middle = at.mean(0)
     arm = float((at - middle).norm(dim=-1).mean().clamp_min(1.0))  # makes a turn and a shift of one unit equally far
     offsets = (at - middle).float()
-    compare = _Comparison(fixed, moving, points_mm[None])
+    compare = _Comparison(fixed, moving, points_mm)
     parameters = torch.zeros(6, requires_grad=True)
 
     def loss() -> Tensor:
         rotation = rotation_matrix(parameters[:3] * 10 / arm)
         placed = offsets @ rotation.T + parameters[3:] * 10 + middle.float()
         ncc, seen = compare(apply_affine(compare.to_grid, placed))
-        if seen.sum() * len(points_mm) < LEAST_POINTS:
+        if seen * len(points_mm) < LEAST_POINTS:
             return parameters.sum() * 0 + 1
-        return -ncc[0]
+        return -ncc
 
     _minimise(loss, parameters, steps)
     with torch.no_grad():
@@ -60,33 +60,30 @@ def climb(
 
 
 class _Comparison:
-    """The correlation within groups of points, moving against fixed.
+    """The correlation over points, moving against fixed, with a gradient.
 
     Args:
         fixed, moving: standardised volumes (1, I, J, K).
-        groups_mm: (P, W, 3) points, RAS mm in the moving volume.
+        points_mm: (N, 3) RAS mm in the moving volume.
 
     Attributes:
         to_grid: (4, 4) from fixed RAS mm to the fixed grid, [-1, 1] across the volume.
-        wanted: (P, W) moving values.
     """
 
-    def __init__(self, fixed: MetaTensor, moving: MetaTensor, groups_mm: Tensor) -> None:
-        self._shape = groups_mm.shape[:2]
-        points = groups_mm.reshape(-1, 3)
+    def __init__(self, fixed: MetaTensor, moving: MetaTensor, points_mm: Tensor) -> None:
         to_grid = grid_from_mm(moving.affine, moving.shape[1:])
-        self._known = (apply_affine(to_grid, points).abs() <= limit_grid(moving)).all(-1)
+        self._known = (apply_affine(to_grid, points_mm).abs() <= limit_grid(moving)).all(-1)
+        self._wanted = values_at(moving, points_mm)
         image = fixed.as_tensor()[None]
         # What was made in inference mode cannot be kept for a backward pass; a copy can.
         self._image, self._limit = image.clone() if image.is_inference() else image, limit_grid(fixed)
         self.to_grid = grid_from_mm(fixed.affine, fixed.shape[1:])
-        self.wanted = values_at(moving, points).reshape(self._shape)
 
     def __call__(self, placed_grid: Tensor) -> tuple[Tensor, Tensor]:
-        """Correlation in each group (P,) with its points at (P * W, 3) of the fixed grid; its share in both fields (P,)."""
-        seen = ((placed_grid.detach().abs() <= self._limit).all(-1) & self._known).float().reshape(self._shape)
-        values = sample(self._image, placed_grid[None], "bilinear", "border").reshape(self._shape)
-        return global_ncc(values, self.wanted, seen), seen.mean(1)
+        """Correlation with the points at (N, 3) of the fixed grid, and the share of them in both fields."""
+        seen = ((placed_grid.detach().abs() <= self._limit).all(-1) & self._known).float()
+        values = sample(self._image, placed_grid[None], "bilinear", "border")[:, 0]
+        return global_ncc(values, self._wanted, seen[None])[0], seen.mean()
 
 
 def _minimise(loss: Callable[[], Tensor], parameters: Tensor, steps: int) -> None:
