@@ -8,6 +8,7 @@ from scripts.core.geometry import apply_affine, as_affine, grid_affine, ijk_to_m
 from scripts.core.rigid import RigidTransform
 from scripts.images.volumes import make_volume
 from scripts.registration.anatomy import likeness, noise_variance
+from scripts.registration.assess import follow
 from scripts.registration.plausibility import LEAST_LIKENESS, Plausibility, examine
 from scripts.registration.result import AnatomyMatch, Verdict
 from scripts.registration.scale import best_stretch, slice_direction
@@ -51,6 +52,13 @@ def test_noise_is_read_off_whatever_the_anatomy():
     assert noise_variance(make_volume(grid * 0, torch.eye(4))) == 0.0  # nothing of soft tissue
 
 
+def test_noise_that_a_kernel_has_smeared_counts_as_much():
+    """A mean over 2 x 2 x 2 voxels: neighbours share half of it along each axis, and their differences show less."""
+    white = torch.randn(1, 1, 41, 41, 41, generator=torch.Generator().manual_seed(3))
+    smeared = torch.nn.functional.avg_pool3d(white, 2, stride=1)[0] * 8**0.5
+    assert noise_variance(make_volume(0.5 + 0.03 * smeared, torch.eye(4))) == pytest.approx(0.0009, rel=0.1)
+
+
 def test_one_body_is_alike_however_noisy_and_two_are_not():
     middles = points(200)
     clean, noisy, other = body(1), body(1, noise=0.06), body(2)
@@ -88,6 +96,24 @@ def test_a_wrong_slice_spacing_is_found(factor):
     assert evidence == 0.0 if factor == 1.0 else evidence > 1.0
 
 
+@pytest.mark.parametrize(("better", "found"), [("stretched", 0.15), ("own", 0.0)])
+def test_the_warp_that_fits_best_says_whether_there_is_a_stretch(monkeypatch, better, found):
+    """A shaft gains by any stretch; if the scans fit as well or better without, there is none."""
+    fixed, affine = body(4), as_affine(body(4).affine).clone()
+    affine[2] /= 1.15
+    moving, there = make_volume(fixed.as_tensor(), affine, fixed.meta), points(1500) / torch.tensor([1.0, 1.0, 1.15])
+
+    def warped(backward, first, second, middles, steps):
+        stretched = abs(float(torch.linalg.det(backward)) - 1) > 0.05
+        scale = torch.tensor([1.0, 1.0, 1.15 if stretched else 1.0], dtype=torch.float64)
+        worth = 0.9 if stretched == (better == "stretched") else 0.85
+        return Warp(middles, middles * scale, torch.ones(len(middles), dtype=torch.float64), worth)
+
+    monkeypatch.setattr("scripts.registration.scale.warp_from", warped)
+    stretch, evidence = best_stretch(SAME, (fixed, moving), there, there[:300], (moving, moving))
+    assert stretch == pytest.approx(found, abs=1e-6) and (evidence > 1.0) == (found > 0)
+
+
 def test_slices_are_across_the_edge_that_differs():
     affine = torch.diag(torch.tensor([2.0, 5.0, 2.0, 1.0], dtype=torch.float64))
     assert slice_direction(make_volume(torch.zeros(1, 4, 4, 4), affine)).tolist() == [0, 1, 0]
@@ -101,20 +127,24 @@ def verdict(accepted=True):
     return Verdict(accepted, [] if accepted else ["The place is doubtful."], 3.0, (2.0, 4.0), 1.0)
 
 
+def looked_at(fixed, moving, body_mm):
+    return examine(SAME, fixed, moving, body_mm, follow(SAME, fixed, moving, body_mm), (fixed, moving))
+
+
 def test_what_is_said_of_the_scans():
-    same = examine(SAME, body(5), body(5, noise=0.03), points(2000), (body(5), body(5)))
+    same = looked_at(body(5), body(5, noise=0.03), points(2000))
     assert same.anatomy.score > 0.97 and not same.anatomy.doubt and same.reasons == []
     weighed = same.weigh(verdict())
     assert weighed.accepted and weighed.anatomy is same.anatomy and weighed.scan_doubts == []
-    two = examine(SAME, body(5), body(6), points(2000), (body(5), body(6)))
+    two = looked_at(body(5), body(6), points(2000))
     assert two.anatomy.score < 0.6 and two.anatomy.doubt
     weighed = two.weigh(verdict())
     assert not weighed.accepted and "two patients" in weighed.reasons[-1] and weighed.scan_doubts == weighed.reasons
-    nothing = examine(SAME, body(5), body(5), points(10), (body(5), body(5)))
+    nothing = looked_at(body(5), body(5), points(10))
     assert nothing == Plausibility(None, [])
 
 
-def test_bones_under_a_doubtful_map_accuse_no_patient():
+def test_anatomy_under_a_doubtful_map_accuses_no_patient():
     found = Plausibility(AnatomyMatch(LEAST_LIKENESS - 0.2, True), [])
     weighed = found.weigh(verdict(accepted=False))
     assert weighed.reasons == ["The place is doubtful."] and weighed.anatomy.doubt and weighed.scan_doubts == []

@@ -13,6 +13,7 @@ from scripts.registration.assess import (
     assess,
     compare,
     expected_tre,
+    follow,
     gather,
     no_fit,
     overlap_fraction,
@@ -65,11 +66,12 @@ def test_intensities_of_a_map(scans):
     """The spread is the body's where its intensities fix the map, and that of the inliers where they do not."""
     scans = [standardise(volume, 6.0) for volume in scans]
     points = ask(scans[1], 3000, torch.Generator().manual_seed(0))
-    by_body, by_matches = (compare(TRUTH, *scans, points, held) for held in (None, points[:0]))
+    warped = follow(TRUTH, *scans, points)
+    by_body, by_matches = (compare(TRUTH, *scans, points, warped, held) for held in (None, points[:0]))
     assert by_body["spread_mm"] > 20 and by_matches["spread_mm"] == 0.0
     assert by_body["bending_mm"] < 1.5 and by_body["correlation"] > 0.98
     away = RigidTransform.about([0, 0, 0], [1000, 0, 0], [0, 0, 0]) @ TRUTH
-    assert compare(away, *scans, points)["bending_mm"] == math.inf
+    assert compare(away, *scans, points, follow(away, *scans, points))["bending_mm"] == math.inf
 
 
 def test_overlap():

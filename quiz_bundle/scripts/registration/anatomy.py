@@ -1,10 +1,9 @@
-"""Stage 7: how alike the bones of two scans are once the body may bend: one patient twice, or two of them."""
+"""Stage 7: how alike two scans are once the body may bend: one patient twice, or two of them."""
 
 from __future__ import annotations
 
 import math
 
-import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from .agreement import patches_at, values_at
 from .warp import Warp
 
 SOFT = 0.35, 0.75  # standardised values of soft tissue, where noise shows
-LEAST_VOXELS = 100  # of soft tissue that tell the noise
+LEAST_VOXELS, MOST_VOXELS = 100, 250_000  # of soft tissue that tell the noise; along each axis of what is looked at
 LEAST_SEEN = 0.5  # of a patch that lies in both fields
 LEAST_SIGNAL = 0.25  # share of a patch's variance that counts as anatomy however noisy the scan
 
@@ -22,17 +21,29 @@ LEAST_SIGNAL = 0.25  # share of a patch's variance that counts as anatomy howeve
 def noise_variance(volume: MetaTensor) -> float:
     """Variance of the noise in a standardised volume (1, I, J, K), by its second differences within soft tissue.
 
-    A second difference of white noise has six times its variance; the median of its size does not see edges. Of the three
-    axes the smallest counts: across thick slices anatomy itself jumps.
+    A second difference of white noise has six times its variance; the median of its size does not see edges. Neighbours
+    share what a scanner's kernel has smeared, so differences over two voxels count too, freed of what anatomy adds to
+    them: about what it adds from two voxels to three.
+    """
+    one, two, three = (_roughness(volume, lag) for lag in (1, 2, 3))
+    return max(one, 2 * two - three)
+
+
+def _roughness(volume: MetaTensor, lag: int) -> float:
+    """Variance that second differences over ``lag`` voxels would have of white noise; of the three axes the least.
+
+    Across thick slices anatomy itself jumps.
     """
     values = volume.as_tensor()[0]
-    soft = (values > SOFT[0]) & (values < SOFT[1])
+    apart = max(1, math.ceil(math.sqrt(values.numel() / MOST_VOXELS)))  # lines that are looked at: some will do
     found = []
     for axis in range(3):
-        some, where = (each.movedim(axis, 0)[:, ::2, ::2] for each in (values, soft))  # every other line will do
-        if len(some) < 3:
+        some = values.movedim(axis, 0)[:, ::apart, ::apart]
+        if len(some) <= 2 * lag:
             continue
-        jumps = torch.diff(some, n=2, dim=0)[where[1:-1]].abs()
+        middle = some[lag:-lag]
+        soft = (middle > SOFT[0]) & (middle < SOFT[1])
+        jumps = (some[2 * lag :][soft] - 2 * middle[soft] + some[: -2 * lag][soft]).abs()
         if len(jumps) >= LEAST_VOXELS:
             found.append(float(1.4826 * jumps.median()) ** 2 / 6)  # 1.4826: a Gaussian's standard deviation over the median
     return min(found, default=0.0)
@@ -44,8 +55,8 @@ def likeness(
     """Median correlation within the patches of a warp, free of what noise takes from it.
 
     The correlation that two noisy pictures of one thing would have without their noise (Spearman 1904, correction for
-    attenuation). Each patch counts by its contrast. One patient's bones fit each other to the detail once the smooth
-    part of a deformation is followed; another patient's do not.
+    attenuation). Each patch counts by its contrast. One patient's body fits itself to the detail once the smooth part of
+    a deformation is followed; another patient's does not, least of all where soft tissue is.
 
     Args:
         start: fixed to moving, RAS mm, that the warp began at.

@@ -15,7 +15,7 @@ from ..core.rigid import RigidTransform
 from .agreement import Patches, correlation
 from .result import Verdict
 from .search import Fit
-from .warp import warp
+from .warp import Warp, warp
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,18 @@ def gather(
     )
 
 
+def follow(transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor, points_mm: Tensor) -> Warp | None:
+    """Where 500 patches of the body go when it may bend away from a map; see ``warp``."""
+    return warp(transform, fixed, moving, points_mm[:WARP_PATCHES], WARP_STEPS)
+
+
 def compare(
-    transform: RigidTransform, fixed: MetaTensor, moving: MetaTensor, points_mm: Tensor, held_mm: Tensor | None = None
+    transform: RigidTransform,
+    fixed: MetaTensor,
+    moving: MetaTensor,
+    points_mm: Tensor,
+    warped: Warp | None,
+    held_mm: Tensor | None = None,
 ) -> dict[str, float]:
     """What the intensities say of a map, and how far what fixes it spreads; fields of ``Evidence`` by their names.
 
@@ -114,9 +124,9 @@ def compare(
         transform: fixed to moving, RAS mm.
         fixed, moving: standardised volumes, the one with the points last.
         points_mm: (N, 3) points of the body, or of the part of it that the map is of, RAS mm in the moving one.
+        warped: what ``follow`` returns for them.
         held_mm: (M, 3) places that fix the map; patches round the points where left out.
     """
-    warped = warp(transform, fixed, moving, points_mm[:WARP_PATCHES], WARP_STEPS)
     if held_mm is None:
         held_mm = points_mm[:0] if warped is None else warped.moving_mm[warped.weights > 0]
     return {

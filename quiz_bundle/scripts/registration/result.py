@@ -41,7 +41,7 @@ class AnatomyMatch:
     """Whether two scans show one patient.
 
     Attributes:
-        score: how alike their bones are, [0, 1]; 1 is one patient's.
+        score: how alike they are once the body may bend, [0, 1]; 1 is one patient's.
         doubt: whether they may be of two.
     """
 

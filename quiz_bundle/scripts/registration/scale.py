@@ -45,7 +45,8 @@ def best_stretch(
 
     A stretch that a header is to blame for makes everything agree: the body as a whole, patches of it, and patches of bone.
     Bodies that deform stretch too, but in every direction: with the scans laid on each other that way and warped, the
-    stretch across the slices counts by how many times it exceeds the strain in the other directions.
+    stretch across the slices counts by how many times it exceeds the strain in the other directions. A limb that looks alike
+    all along gains by being squeezed, whatever its length: so they are warped without the stretch too; the better says.
 
     Args:
         transform: fixed to moving, RAS mm.
@@ -73,9 +74,12 @@ def best_stretch(
     gain, direction, factor = float(gains.max()), directions[best // len(FACTORS)], FACTORS[best % len(FACTORS)]
     if gain < LEAST_GAIN:
         return 0.0, 0.0
-    warped = warp_from(climbed[best], *pair, torch.cat([points_mm[:WARPED], bony_mm[:WARPED]]), STEPS)
-    if warped is None:
+    middles_mm = torch.cat([points_mm[:WARPED], bony_mm[:WARPED]])
+    own = best // len(FACTORS) * len(FACTORS) + FACTORS.index(1.0)  # not stretched
+    warps = [warp_from(climbed[number], *pair, middles_mm, STEPS) for number in (best, own)]
+    if None in warps:
         return 0.0, 0.0
+    warped = max(warps, key=lambda each: each.correlation)
     strain = warped.strain()
     along = float(direction @ strain @ direction)
     if along * (factor - 1) <= 0:

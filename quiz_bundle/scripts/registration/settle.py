@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 
 from ..core.geometry import inside
 from ..core.rigid import RigidTransform
-from .assess import LEAST_INLIERS, WORST_MM, Evidence, assess, compare, expected_tre, gather
+from .assess import LEAST_INLIERS, WORST_MM, Evidence, assess, compare, expected_tre, follow, gather
 from .ordered import Ordered
 from .parts import PATCHES, Piece, find_pieces, nearest_piece
 from .plausibility import examine
@@ -87,20 +87,27 @@ def settle(
     maps = [transform, *(ordered.turned(piece.start) for piece in pieces[1:])]
     by_part = refined and (fixed_region is not None or len(pieces) > 1)
 
+    near = [ordered.turned(each) for each in maps]
+    with stage("assess"):
+        warps = [follow(place, *ordered.pair, piece.points_mm) for place, piece in zip(near, pieces, strict=True)]
+
     def evidence(number: int) -> Evidence:
         """For the map of a part, on that part."""
         own = mark_inliers(found.matches, maps[number], limit_mm)
         if len(pieces) > 1:
             own = select(own, nearest_piece(pieces, own.fixed_mm if ordered.swapped else own.moving_mm) == number)
         held = None if refined else own.fixed_mm[own.inlier]
-        agreement = compare(ordered.turned(maps[number]), *ordered.pair, pieces[number].points_mm, held)
+        agreement = compare(near[number], *ordered.pair, pieces[number].points_mm, warps[number], held)
         fit = replace(found, matches=own, peak_ratio=pieces[number].peak_ratio)
         return gather(maps[number], fit, *scans, **agreement)
 
     with stage("assess"):
         verdict = assess(evidence(0), least_inliers=0 if by_part else LEAST_INLIERS)
-        near = ordered.turned(maps[0]) if refined else pieces[0].start
-        verdict = examine(near, *ordered.pair, pieces[0].points_mm, ordered.order(scans)).weigh(verdict)
+        place, warped = near[0], warps[0]
+        if not refined:
+            place = pieces[0].start
+            warped = follow(place, *ordered.pair, pieces[0].points_mm)
+        verdict = examine(place, *ordered.pair, pieces[0].points_mm, warped, ordered.order(scans)).weigh(verdict)
         verdict = judge_choice(verdict, pieces[0])
         expected = [verdict.expected_tre_mm, *(expected_tre(evidence(n))[0] for n in range(1, len(pieces)))]
     parts = []

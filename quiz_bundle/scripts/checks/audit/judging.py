@@ -15,7 +15,7 @@ from ...core.rigid import RigidTransform
 from ...core.threads import free_threads
 from ...images.transform_files import TEXT, GivenMap
 from ...images.volumes import coarser
-from ...registration.assess import LEAST_INLIERS, WORST_MM, assess, compare, gather
+from ...registration.assess import LEAST_INLIERS, WORST_MM, assess, compare, follow, gather
 from ...registration.metrics import landmark_report
 from ...registration.ordered import Ordered
 from ...registration.queries import ask, select
@@ -208,7 +208,9 @@ class _Judge:
         ground = self.ground(transform)
         matches, ratio = self.marked(ground.matches, transform), self.peak_ratio(transform, ground)
         found = replace(self.found, matches=matches, peak_ratio=ratio)
-        agreement = compare(self.ordered.turned(transform), *self.ordered.pair, ground.points_mm)
+        place = self.ordered.turned(transform)
+        warped = follow(place, *self.ordered.pair, ground.points_mm)
+        agreement = compare(place, *self.ordered.pair, ground.points_mm, warped)
         evidence = gather(transform, found, self.own.fixed, self.own.moving, **agreement)
         verdict = assess(evidence, least_inliers=0 if ground.part else LEAST_INLIERS)
         own = self.own.verdict
