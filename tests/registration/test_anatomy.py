@@ -144,6 +144,13 @@ def test_what_is_said_of_the_scans():
     assert nothing == Plausibility(None, [])
 
 
+@pytest.mark.parametrize(("whole", "bones", "doubt"), [(0.83, None, False), (0.7, 0.91, True), (0.7, 0.93, False)])
+def test_bones_vouch_for_a_patient_whose_organs_have_moved(monkeypatch, whole, bones, doubt):
+    told = iter([whole] if bones is None else [whole, bones])
+    monkeypatch.setattr("scripts.registration.plausibility.likeness", lambda *_: next(told))
+    assert looked_at(body(5), body(5), points(2000)).anatomy == AnatomyMatch(whole, doubt)
+
+
 def test_anatomy_under_a_doubtful_map_accuses_no_patient():
     found = Plausibility(AnatomyMatch(LEAST_LIKENESS - 0.2, True), [])
     weighed = found.weigh(verdict(accepted=False))

@@ -11,14 +11,16 @@ from torch import Tensor
 
 from ..core.rigid import RigidTransform
 from .anatomy import likeness, noise_variance
+from .assess import follow
 from .parts import bony
 from .result import AnatomyMatch, Verdict
 from .scale import best_stretch
 from .sides import mirrored_likeness
 from .warp import Warp
 
-LEAST_LIKENESS = 0.81  # below: two patients. Heads of two had 0.78 and less, heads and trained trunks of one 0.84 and more
-SUSPECT_LIKENESS = 0.94  # below, the mirror image is tried; mirrored pairs had 0.90 and less
+LEAST_LIKENESS = 0.82  # below: two patients. Heads of two had 0.78 and less, heads and trained trunks of one 0.84 and more
+VOUCHING = 0.92  # likeness of bones that are one patient's, however organs lie; those of two patients had 0.87 and less
+SUSPECT_LIKENESS = 0.95  # below, the mirror image is tried; mirrored pairs had 0.92 and less
 MIRROR_GAIN = 0.03  # by which the mirror image has to be more alike; those pairs had 0.06 and more
 STRETCHED = 0.43  # evidence from which slices are spaced wrongly; one patient's pairs stayed below, but one in two hundred
 TWO_PATIENTS = "The scans may be of two patients"
@@ -74,12 +76,16 @@ def examine(
     score = math.nan if warped is None else likeness(transform, warped, fixed, moving, noise)
     if math.isnan(score):
         return Plausibility(None, [])
-    reasons = []
+    bony_mm, reasons = bony(points_mm, moving), []
+    doubt = score < LEAST_LIKENESS
+    if doubt:
+        bones = follow(transform, fixed, moving, bony_mm)
+        doubt = bones is None or not likeness(transform, bones, fixed, moving, noise) >= VOUCHING
     if score < SUSPECT_LIKENESS:
         swapped = mirrored_likeness(transform, fixed, moving, points_mm, warped.moving_mm, noise)
         if swapped > max(score + MIRROR_GAIN, LEAST_LIKENESS):
             reasons.append(f"{SWAPPED}: its mirror image fits better, alike to {swapped:.2f} instead of {score:.2f}.")
-    stretch, evidence = best_stretch(transform, (fixed, moving), points_mm, bony(points_mm, moving), scans)
+    stretch, evidence = best_stretch(transform, (fixed, moving), points_mm, bony_mm, scans)
     if evidence > STRETCHED:
         reasons.append(f"{MISSPACED}: stretched across them by about {100 * abs(stretch):.0f} % they agree better.")
-    return Plausibility(AnatomyMatch(max(0.0, score), score < LEAST_LIKENESS), reasons)
+    return Plausibility(AnatomyMatch(max(0.0, score), doubt), reasons)
