@@ -20,7 +20,7 @@ from .warp import Warp
 
 LEAST_LIKENESS = 0.82  # below: two patients. Heads of two had 0.78 and less, heads and trained trunks of one 0.84 and more
 VOUCHING = 0.92  # likeness of bones that are one patient's, however organs lie; those of two patients had 0.87 and less
-SUSPECT_LIKENESS = 0.95  # below, the mirror image is tried; mirrored pairs had 0.92 and less
+SUSPECT_LIKENESS = 0.965  # below, the mirror image is tried; mirrored pairs had 0.94 and less
 MIRROR_GAIN = 0.03  # by which the mirror image has to be more alike; those pairs had 0.06 and more
 STRETCHED = 0.43  # evidence from which slices are spaced wrongly; one patient's pairs stayed below, but one in two hundred
 TWO_PATIENTS = "The scans may be of two patients"
