@@ -144,7 +144,7 @@ def test_what_is_said_of_the_scans():
     assert nothing == Plausibility(None, [])
 
 
-@pytest.mark.parametrize(("whole", "bones", "doubt"), [(0.83, None, False), (0.7, 0.91, True), (0.7, 0.93, False)])
+@pytest.mark.parametrize(("whole", "bones", "doubt"), [(0.86, None, False), (0.7, 0.91, True), (0.7, 0.93, False)])
 def test_bones_vouch_for_a_patient_whose_organs_have_moved(monkeypatch, whole, bones, doubt):
     told = iter([whole] if bones is None else [whole, bones])
     monkeypatch.setattr("scripts.registration.plausibility.likeness", lambda *_: next(told))

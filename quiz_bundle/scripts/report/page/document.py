@@ -146,7 +146,7 @@ def _checks(record: Mapping) -> list[Row]:
          "how far small patches would still move on their own, on average; not held against the guide"),
         ("anatomy alike", number((record.get("anatomy_match") or {}).get("score"), 2),
          (record.get("anatomy_match") or {}).get("score"),
-         "correlation of small patches once the body may bend, noise taken off; two patients reach 0.80 at most"),
+         "correlation of small patches once the body may bend, noise taken off; two patients reach 0.84 at most"),
         ("next best place", f"{number(checks['peak_ratio'], 1)} times", checks["peak_ratio"],
          "what the best other place that was tried leaves unexplained, over what this one leaves; about 1 is a guess"),
     ]  # fmt: skip
