@@ -27,10 +27,12 @@ def own_hook(monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
 
-def test_they_are_halves_and_become_floats():
-    state = torch.load(WEIGHTS, map_location="cpu", weights_only=True)
-    assert {value.dtype for value in state.values()} == {torch.float16} and WEIGHTS.stat().st_size < 4e6
-    network = QuizPaper().network
+@pytest.mark.parametrize("name", ["model.pt", "second_stage.pt"])
+def test_they_are_halves_and_become_floats(name):
+    file = WEIGHTS.with_name(name)
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    assert {value.dtype for value in state.values()} == {torch.float16} and file.stat().st_size < 4e6
+    network = QuizPaper(weights=file).network
     assert {value.dtype for value in network.state_dict().values()} == {torch.float32} and not network.training
     assert tuple(json.loads((STUDY.parent / "paper.json").read_text())["resize_to"]) == SHAPE
 
