@@ -101,7 +101,8 @@ DIFFERENCES = """\
   shipped fits a rotation too, refines by intensities, and says when not to trust it.
 - **Network.** QUIZ as in the paper: its network, size (128^3), loss, optimizer, batch of two and 2,000 iterations of the
   first stage on a card, half on phantom pairs and half on real CTs; the second stage, with the image's own term in the
-  loss, has 300 of 2,000 iterations and no row ([training.md](training.md#at-its-own-size); at 48^3 both are in the ablation below).
+  loss, has 300 of 2,000 iterations and no row ([training.md](training.md#at-its-own-size); at 48^3 both are in the
+  ablation below).
   QUIZ as shipped: a pointer head, trained on other CTs ([model card](README.md)).
 - **VoxelMorph and TransMorph** are trained with NCC, Dice, smoothness 0.01 and Adam as in the paper, and once
   more with their authors' smoothness of 1, on the same cohort, split and seed, on one small grid round the start, and
