@@ -20,8 +20,8 @@ from .warp import Warp
 
 LEAST_LIKENESS = 0.85  # below: two patients. Heads of two had 0.84 and less, of one 0.89 and more; chests 0.81 and 0.94
 VOUCHING = 0.92  # likeness of bones that are one patient's, however organs lie; those of two patients had 0.87 and less
-SUSPECT_LIKENESS = 0.965  # below, the mirror image is tried; mirrored pairs had 0.94 and less
-MIRROR_GAIN = 0.03  # by which the mirror image has to be more alike; those pairs had 0.06 and more
+SUSPECT_LIKENESS = 0.965  # below, the mirror image is tried; mirrored pairs had 0.95 and less
+MIRROR_GAIN = 0.03  # by which the mirror image has to be more alike; eleven such had 0.06 and more
 STRETCHED = 0.5  # evidence from which slices are spaced wrongly; one patient's pairs stayed below, but one in a hundred
 TWO_PATIENTS = "The scans may be of two patients"
 SWAPPED = "Left and right may be swapped in one of the scans"

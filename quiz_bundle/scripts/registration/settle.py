@@ -19,7 +19,6 @@ from .queries import ask, select
 from .region import find_region, in_region, region_points
 from .result import Matches, Part, Verdict
 from .search import Fit, mark_inliers
-from .warp import Warp
 
 
 @dataclass(frozen=True)
@@ -87,29 +86,29 @@ def settle(
             transform = ordered.turned(pieces[0].refined(*ordered.pair))
     maps = [transform, *(ordered.turned(piece.start) for piece in pieces[1:])]
     by_part = refined and (fixed_region is not None or len(pieces) > 1)
-
     near = [ordered.turned(each) for each in maps]
+    with stage("assess"):
+        warps = [follow(place, *ordered.pair, piece.points_mm) for place, piece in zip(near, pieces, strict=True)]
 
-    def evidence(number: int, warped: Warp | None) -> Evidence:
+    def evidence(number: int) -> Evidence:
         """For the map of a part, on that part."""
         own = mark_inliers(found.matches, maps[number], limit_mm)
         if len(pieces) > 1:
             own = select(own, nearest_piece(pieces, own.fixed_mm if ordered.swapped else own.moving_mm) == number)
         held = None if refined else own.fixed_mm[own.inlier]
-        agreement = compare(near[number], *ordered.pair, pieces[number].points_mm, warped, held)
+        agreement = compare(near[number], *ordered.pair, pieces[number].points_mm, warps[number], held)
         fit = replace(found, matches=own, peak_ratio=pieces[number].peak_ratio)
         return gather(maps[number], fit, *scans, **agreement)
 
     with stage("assess"):
-        warps = [follow(place, *ordered.pair, piece.points_mm) for place, piece in zip(near, pieces, strict=True)]
-        verdict = assess(evidence(0, warps[0]), least_inliers=0 if by_part else LEAST_INLIERS)
+        verdict = assess(evidence(0), least_inliers=0 if by_part else LEAST_INLIERS)
         place, warped = near[0], warps[0]
         if not refined:
             place = pieces[0].start
             warped = follow(place, *ordered.pair, pieces[0].points_mm)
         verdict = examine(place, *ordered.pair, pieces[0].points_mm, warped, ordered.order(scans)).weigh(verdict)
         verdict = judge_choice(verdict, pieces[0])
-        expected = [verdict.expected_tre_mm, *(expected_tre(evidence(n, warps[n]))[0] for n in range(1, len(pieces)))]
+        expected = [verdict.expected_tre_mm, *(expected_tre(evidence(n))[0] for n in range(1, len(pieces)))]
     parts = []
     for mapped, piece, error in zip(maps, pieces, expected, strict=True):
         places = piece.points_mm[:PATCHES]

@@ -13,15 +13,14 @@ from ..core.rigid import RigidTransform
 from ..images.volumes import coarser, make_volume
 from .agreement import Patches
 from .anatomy import likeness
+from .assess import follow
 from .blocks import climb_many
-from .warp import warp
 
 COARSE_MM = 6.0  # voxels at which the mirror image is looked for
 MIDPLANES_MM = (-40.0, -20.0, 0.0, 20.0, 40.0)  # of the body, from the middle of what both scans show
 TURNS_DEG = (-12.0, 0.0, 12.0)  # about the body's length: a head is turned, and its mirror image the other way
 CLIMBING, JUDGES = 1000, 400  # points that climb, and round which the outcome is judged
 COARSE_LOSS = 0.05  # of patch correlation at 6 mm that ends the look at the mirror image: 112 swapped scans gained there
-STEPS = 8  # of the warp
 
 
 def mirrored_likeness(
@@ -46,9 +45,7 @@ def mirrored_likeness(
     points_mm = points_mm[:CLIMBING]
     flip = reflection(float(points_mm[:, 0].mean()))
     image = make_volume(moving.as_tensor(), flip @ as_affine(moving.affine), moving.meta)
-    coarse, unswapped, swapped = (
-        coarser(volume, COARSE_MM) for volume in (fixed, moving, image)
-    )
+    coarse, unswapped, swapped = (coarser(volume, COARSE_MM) for volume in (fixed, moving, image))
     there = apply_affine(flip, points_mm)
     starts = _starts(transform, flip, points_mm)
     climbed, _ = climb_many(starts, coarse, swapped, there.expand(len(starts), -1, -1))
@@ -57,7 +54,7 @@ def mirrored_likeness(
     own = Patches(coarse, unswapped, points_mm[:JUDGES]).correlation(transform)
     if patches.correlation(best) < own - COARSE_LOSS:
         return math.nan
-    warped = warp(best, fixed, image, apply_affine(flip, middles_mm), STEPS)
+    warped = follow(best, fixed, image, apply_affine(flip, middles_mm))
     return math.nan if warped is None else likeness(best, warped, fixed, image, noise)
 
 
