@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 from scripts.core.errors import InputError
-from scripts.core.geometry import grid_affine, ijk_to_mm, lattice_ijk
+from scripts.core.geometry import centre_mm, grid_affine, ijk_to_mm, lattice_ijk
+from scripts.core.rigid import RigidTransform, angle_deg
 from scripts.images.nifti import write_nifti
-from scripts.study.benchmark import judge_verdicts
-from scripts.study.benchmark.verdict_table import FIGURES, is_wrong, verdict_lines, verdict_report, worth
+from scripts.images.volumes import make_volume
+from scripts.study.benchmark import judge_verdicts, verdicts
+from scripts.study.benchmark.verdict_table import FIGURES, audit_lines, is_wrong, verdict_lines, verdict_report, worth
 
 
 def row(method="tool", kind="one patient", tre=2.0, correlation=0.9, own="1", audit="1", expected=3.0):
@@ -61,6 +63,29 @@ def test_shifted_maps_are_not_held_against_gates_that_never_met_them():
     assert lines["`run audit`"][6].startswith("0 of 1")
     assert lines["`run audit`"][2:4] == ["0 of 1 (<= 98 %)", ""]
     assert "1 patients" in verdict_report(rows, "here")
+
+
+def test_the_audit_is_counted_on_right_maps_and_on_the_same_changed():
+    rows = [row(), row(tre=12.0, expected=9.0)]
+    rows += [row("tool, turned", "turned", tre=6.0, expected=7.0)]
+    rows += [row("tool, turned", "turned", tre=8.0, audit="0", expected=11.0)]
+    rows += [row("tool, inverted", "inverted", audit="0") | {"named": "1"}]
+    (line,) = audit_lines(rows)
+    assert line[:3] == ["tool", "1 of 1 (<= 100 %)", "1 of 2 (<= 99 %)"]  # the one that is 12 mm off is not counted
+    assert line[3:5] == ["7.0", "3.0, 9.0"]
+    assert line[5:] == ["0 of 1 (<= 98 %)", "1 of 1"]
+    assert {line[0] for line in verdict_lines(rows)} == {"tool"}  # changed maps are no one's in the other table
+
+
+def test_a_map_is_turned_about_the_middle_of_the_moving_field():
+    moving = make_volume(torch.zeros(1, 11, 11, 11), grid_affine(2.0, (11, 11, 11), (5.0, 6.0, 7.0)))
+    given = RigidTransform.about([3.0, -8.0, 20.0], [40.0, -30.0, 60.0], [0.0, 0.0, 0.0])
+    middle = centre_mm(moving.affine, moving.shape[1:])[None]
+    turned = verdicts._changed(given, "turned", moving)
+    assert torch.allclose(turned(given.inverse()(middle)), middle, atol=1e-9)
+    assert angle_deg(turned, given) == pytest.approx(5.0)
+    assert torch.allclose(verdicts._changed(given, "inverted", moving)(given(middle)), middle, atol=1e-9)
+    assert verdicts._changed(given, "", moving) is given
 
 
 def test_a_pair_of_each_kind_is_judged(tmp_path):

@@ -13,6 +13,7 @@ from ...checks.trust import LIMIT_MM, RIGHT_MM, auroc
 
 PITY = 0.05  # of the right maps: at most, that a figure without a limit of its own refuses: it is set on these pairs
 WRONG = ("one patient", "two patients", "mirrored", "vertebra")  # kinds; of one patient those that are over ``LIMIT_MM``
+TURNED, INVERTED = CHANGES = "turned", "inverted"  # kinds as well: of right maps, changed, only the audit is asked
 AUDITED, REFUSED_MM = "audit", 1000.0
 
 
@@ -90,6 +91,7 @@ def worth(rows: Sequence[Mapping], figure: Figure) -> Worth:
 
 def verdict_lines(rows: Sequence[Mapping]) -> list[list[str]]:
     """Cells of a line for each method and figure; shifted maps are everybody's, whose gates they never met."""
+    rows = [row for row in rows if row["kind"] not in CHANGES]
     shifted = [row for row in rows if row["kind"] == "vertebra"]
     lines = []
     for method in dict.fromkeys(row["method"] for row in rows if row["kind"] != "vertebra"):
@@ -106,6 +108,26 @@ def verdict_lines(rows: Sequence[Mapping]) -> list[list[str]]:
     return lines
 
 
+def audit_lines(rows: Sequence[Mapping]) -> list[list[str]]:
+    """Cells of a line for each method: what the audit makes of its right maps, of the same turned, and inverted."""
+    lines = []
+    for method in dict.fromkeys(row["method"] for row in rows if row["kind"] == "one patient"):
+        right = [row for row in rows if row["method"] == method and not is_wrong(row)]
+        turned, inverted = ([row for row in rows if row["method"] == f"{method}, {change}"] for change in CHANGES)
+        cells = [_of(sum(row[AUDITED] == "1" for row in these), len(these)) for these in (right, turned)]
+        expected = [_median(these, "audit_expected_mm") for these in (right, turned)]
+        cells += [_median(turned, "tre_mm"), ", ".join(expected)]
+        cells.append(_of(sum(row[AUDITED] == "1" for row in inverted), len(inverted)))
+        named = [row for row in inverted if row["named"] == "1"]
+        lines.append([method, *cells, f"{len(named)} of {len(inverted)}"])
+    return lines
+
+
+def _median(rows: Sequence[Mapping], column: str) -> str:
+    """Of a column, one digit; nothing without rows."""
+    return f"{np.median([float(row[column]) for row in rows]):.1f}" if rows else ""
+
+
 def _of(hits: int, among: int) -> str:
     """Counts, and the upper end of the exact 95 % interval (Clopper-Pearson) in percent."""
     if among == 0:
@@ -119,6 +141,9 @@ def verdict_report(rows: Sequence[Mapping], where: str) -> str:
     head = ("maps of", "figure", "right refused", "lost accepted", "two patients accepted", "mirrored accepted")
     head += ("a vertebra off accepted", "AUROC")
     table = [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *verdict_lines(rows))]
+    audited = ("maps of", "right accepted", "turned accepted", "turned: TRE, mm", "expected, right and turned, mm")
+    audited += ("inverted accepted", "inverted, named")
+    changed = [f"| {' | '.join(cells)} |" for cells in (audited, ["---"] * len(audited), *audit_lines(rows))]
     volumes = len({row["volume"] for row in rows})
     words = (
         f"{len(rows)} maps over CTs of {volumes} patients. Right: under {RIGHT_MM:g} mm off; lost: over {LIMIT_MM:g} mm. "
@@ -127,4 +152,8 @@ def verdict_report(rows: Sequence[Mapping], where: str) -> str:
         "pairs, which flatters them. In brackets the upper end of the exact 95 % interval over pairs. A tool without an "
         f"answer has refused. Machine: {where}."
     )
-    return "\n\n".join(["# Verdicts", "\n".join(table), words]) + "\n"
+    said = (
+        f"`run audit` on maps within {LIMIT_MM:g} mm of one patient's pairs, on the same turned by 5 degrees about R round "
+        "the middle of the moving field, and on their inverses; medians."
+    )
+    return "\n\n".join(["# Verdicts", "\n".join(table), words, "## The audit", "\n".join(changed), said]) + "\n"

@@ -1,7 +1,8 @@
 """What the figures of registration tools are worth as a verdict: the same pairs, right, of two patients, mirrored, shifted.
 
 Every tool registers every pair (``run_benchmark``); then each of their maps, and the best rigid map shifted by about a
-vertebra, gets what anybody could say of it: correlation, mutual information, the tool's own gates, our audit.
+vertebra, gets what anybody could say of it: correlation, mutual information, the tool's own gates, our audit. What a tool
+found of one patient is audited turned by five degrees and inverted, too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from monai.data import MetaTensor
 from tqdm import tqdm
 
 from ...checks.audit import audit
@@ -30,18 +32,20 @@ from ...registration.register import Options, Stopwatch, conclude, load_network
 from ...registration.search import search
 from ...synthetic.plan import Maker, Planned, ct_files, plan_pairs
 from ...synthetic.regimes import EvaluationCase
-from ..peers.base import from_air, mutual_information, shift
+from ..peers.base import field_centre, from_air, mutual_information, shift
 from .rows import COLUMNS, KEY, map_of
 from .run import run_benchmark
 from .table import machine
-from .verdict_table import verdict_report
+from .verdict_table import CHANGES, INVERTED, is_wrong, verdict_report
 
 MIRRORED, TWO = "R1-mirrored", "unrelated"
 SHIFTED = "shifted"  # in place of a method: the best rigid map, a vertebra off
 SHIFTS_MM = (-25.0, 25.0)  # along the body: a thoracic vertebra and its disc
 COMPARED = 20_000  # body points of the correlation
 VOXEL_MM = 4.0  # of the mutual information
-JUDGED = (*KEY, "kind", "tre_mm", "correlation", "information", "own", "audit", "audit_expected_mm", "peak_ratio", "weights")
+TURN_DEG = (5.0, 0.0, 0.0)  # about R through the middle of the moving field
+JUDGED = (*KEY, "kind", "tre_mm", "correlation", "information", "own", "audit", "audit_expected_mm", "peak_ratio")
+JUDGED = (*JUDGED, "named", "weights")
 
 
 def judge_verdicts(
@@ -113,8 +117,10 @@ def judge_verdicts(
 
 def _names(pair: Planned, methods: Sequence[str]) -> list[str]:
     """What stands for each map of a pair in the column ``method``."""
-    true = pair.regime not in (MIRRORED, TWO)
-    return [*methods, *(f"{SHIFTED} {millimetres:+g} mm" for millimetres in SHIFTS_MM if true)]
+    if pair.regime in (MIRRORED, TWO):
+        return list(methods)
+    shifted = [f"{SHIFTED} {millimetres:+g} mm" for millimetres in SHIFTS_MM]
+    return [*methods, *(f"{method}, {change}" for method in methods for change in CHANGES), *shifted]
 
 
 def _judged(
@@ -128,12 +134,16 @@ def _judged(
     own = conclude(scans, standard, found, network, options, Stopwatch())
     compared = _Compared(case, standard)
     for name in _names(pair, methods):
-        row = ran.get((*pair.name, name), {"accepted": ""})
-        given = map_of(row) if "fixed_to_moving" in row else _shifted(case, name)
-        cells = dict(zip(KEY, (*pair.name, name), strict=True)) | {"kind": _kind(pair, name), "own": row["accepted"]}
-        if given is None:  # the tool gave up: a refusal
-            yield cells | {"tre_mm": "inf", "audit": "", "own": row["accepted"] and "0"}
+        kind, change = _kind(pair, name), name.partition(", ")[2]
+        row = {} if kind == "vertebra" else ran[(*pair.name, name.partition(", ")[0])]
+        given = map_of(row) if row else _shifted(case, name)
+        gates = "" if change else row.get("accepted", "")
+        cells = dict(zip(KEY, (*pair.name, name), strict=True)) | {"kind": kind, "own": gates}
+        if given is None and not change:  # the tool gave up: a refusal
+            yield cells | {"tre_mm": "inf", "audit": "", "own": gates and "0"}
+        if given is None or (change and is_wrong({"kind": "one patient", "tre_mm": case.tre_mean_mm(given)})):
             continue
+        given = _changed(given, change, case.moving)
         verdict = audit(scans, standard, found, own, GivenMap(given, ITK, name, ""), options).given.verdict
         wrong = pair.regime in (MIRRORED, TWO)
         yield cells | {
@@ -143,14 +153,25 @@ def _judged(
             "audit": str(int(verdict.accepted)),
             "audit_expected_mm": number(verdict.expected_tre_mm),
             "peak_ratio": number(verdict.evidence["peak_ratio"]),
+            "named": str(int(any("to be inverted" in reason for reason in verdict.reasons))),
         }
 
 
 def _kind(pair: Planned, name: str) -> str:
-    """What a map is of: "one patient", "two patients", "mirrored" or "vertebra"."""
+    """What a map is of: "one patient", "two patients", "mirrored", "vertebra", or how it was changed."""
     if name.startswith(SHIFTED):
         return "vertebra"
-    return {MIRRORED: "mirrored", TWO: "two patients"}.get(pair.regime, "one patient")
+    return name.partition(", ")[2] or {MIRRORED: "mirrored", TWO: "two patients"}.get(pair.regime, "one patient")
+
+
+def _changed(given: RigidTransform, change: str, moving: MetaTensor) -> RigidTransform:
+    """What a tool found, and what is then done to it, see ``CHANGES``."""
+    if not change:
+        return given
+    if change == INVERTED:
+        return given.inverse()
+    middle = field_centre(moving)
+    return RigidTransform.about(TURN_DEG, (0.0, 0.0, 0.0), middle) @ given
 
 
 def _shifted(case: EvaluationCase, name: str) -> RigidTransform:
