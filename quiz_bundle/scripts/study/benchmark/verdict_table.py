@@ -114,7 +114,7 @@ def audit_lines(rows: Sequence[Mapping]) -> list[list[str]]:
     for method in dict.fromkeys(row["method"] for row in rows if row["kind"] == "one patient"):
         right = [row for row in rows if row["method"] == method and not is_wrong(row)]
         turned, inverted = ([row for row in rows if row["method"] == f"{method}, {change}"] for change in CHANGES)
-        cells = [_of(sum(row[AUDITED] == "1" for row in these), len(these)) for these in (right, turned)]
+        cells = [f"{sum(row[AUDITED] == '1' for row in these)} of {len(these)}" for these in (right, turned)]
         expected = [_median(these, "audit_expected_mm") for these in (right, turned)]
         cells += [_median(turned, "tre_mm"), ", ".join(expected)]
         cells.append(_of(sum(row[AUDITED] == "1" for row in inverted), len(inverted)))
