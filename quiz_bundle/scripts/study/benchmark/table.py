@@ -70,6 +70,11 @@ def markdown(summary: Sequence[Mapping]) -> str:
     return "\n".join(lines)
 
 
+def table_of(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown, from the cells of its lines."""
+    return "\n".join([*_head(head), *map(_line, lines)])
+
+
 def _head(names: Sequence[str]) -> list[str]:
     return [_line(names), "|---" * len(names) + "|"]
 
@@ -110,8 +115,8 @@ def trust_lines(rows: Sequence[Mapping], method: str = "quiz") -> list[list[str]
 def trust_table(rows: Sequence[Mapping], method: str = "quiz") -> str:
     """``trust_lines`` as Markdown; empty if there are none."""
     head = ("regime", "accepted", "over 10 mm", "AUROC", "wrong of accepted", "refused of under 5 mm", "within the band")
-    lines = [_line(cells) for cells in trust_lines(rows, method)]
-    return "\n".join([*_head(head), *lines]) if lines else ""
+    lines = trust_lines(rows, method)
+    return table_of(head, lines) if lines else ""
 
 
 def _figures(found: Trust | None) -> list[str]:

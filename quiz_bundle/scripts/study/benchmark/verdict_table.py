@@ -10,10 +10,12 @@ import numpy as np
 from scipy.stats import binomtest
 
 from ...checks.trust import LIMIT_MM, RIGHT_MM, auroc
+from .table import table_of
 
 PITY = 0.05  # of the right maps: at most, that a figure without a limit of its own refuses: it is set on these pairs
 WRONG = ("one patient", "two patients", "mirrored", "vertebra")  # kinds; of one patient those that are over ``LIMIT_MM``
-TURNED, INVERTED = CHANGES = "turned", "inverted"  # kinds as well: of right maps, changed, only the audit is asked
+INVERTED = "inverted"
+CHANGES = ("turned", INVERTED)  # kinds as well: of right maps, changed, only the audit is asked
 AUDITED, REFUSED_MM = "audit", 1000.0
 
 
@@ -140,10 +142,8 @@ def verdict_report(rows: Sequence[Mapping], where: str) -> str:
     """The whole of ``verdicts.md``."""
     head = ("maps of", "figure", "right refused", "lost accepted", "two patients accepted", "mirrored accepted")
     head += ("a vertebra off accepted", "AUROC")
-    table = [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *verdict_lines(rows))]
     audited = ("maps of", "right accepted", "turned accepted", "turned: TRE, mm", "expected, right and turned, mm")
     audited += ("inverted accepted", "inverted, named")
-    changed = [f"| {' | '.join(cells)} |" for cells in (audited, ["---"] * len(audited), *audit_lines(rows))]
     volumes = len({row["volume"] for row in rows})
     words = (
         f"{len(rows)} maps over CTs of {volumes} patients. Right: under {RIGHT_MM:g} mm off; lost: over {LIMIT_MM:g} mm. "
@@ -156,4 +156,6 @@ def verdict_report(rows: Sequence[Mapping], where: str) -> str:
         f"`run audit` on maps within {LIMIT_MM:g} mm of one patient's pairs, on the same turned by 5 degrees about R round "
         "the middle of the moving field, and on their inverses; medians."
     )
-    return "\n\n".join(["# Verdicts", "\n".join(table), words, "## The audit", "\n".join(changed), said]) + "\n"
+    parts = ["# Verdicts", table_of(head, verdict_lines(rows)), words]
+    parts += ["## The audit", table_of(audited, audit_lines(rows)), said]
+    return "\n\n".join(parts) + "\n"

@@ -16,6 +16,7 @@ from monai.data import MetaTensor
 from tqdm import tqdm
 
 from ...checks.audit import audit
+from ...checks.trust import LIMIT_MM
 from ...core.atomic import write_whole
 from ...core.errors import InputError
 from ...core.options import as_integer
@@ -36,7 +37,7 @@ from ..peers.base import field_centre, from_air, mutual_information, shift
 from .rows import COLUMNS, KEY, map_of
 from .run import run_benchmark
 from .table import machine
-from .verdict_table import CHANGES, INVERTED, is_wrong, verdict_report
+from .verdict_table import CHANGES, INVERTED, verdict_report
 
 MIRRORED, TWO = "R1-mirrored", "unrelated"
 SHIFTED = "shifted"  # in place of a method: the best rigid map, a vertebra off
@@ -44,8 +45,8 @@ SHIFTS_MM = (-25.0, 25.0)  # along the body: a thoracic vertebra and its disc
 COMPARED = 20_000  # body points of the correlation
 VOXEL_MM = 4.0  # of the mutual information
 TURN_DEG = (5.0, 0.0, 0.0)  # about R through the middle of the moving field
-JUDGED = (*KEY, "kind", "tre_mm", "correlation", "information", "own", "audit", "audit_expected_mm", "peak_ratio")
-JUDGED = (*JUDGED, "named", "weights")
+JUDGED = (*KEY, "kind", "tre_mm", "correlation", "information", "own", "audit", "audit_expected_mm", "peak_ratio",
+          "named", "weights")  # fmt: skip
 
 
 def judge_verdicts(
@@ -134,14 +135,15 @@ def _judged(
     own = conclude(scans, standard, found, network, options, Stopwatch())
     compared = _Compared(case, standard)
     for name in _names(pair, methods):
-        kind, change = _kind(pair, name), name.partition(", ")[2]
-        row = {} if kind == "vertebra" else ran[(*pair.name, name.partition(", ")[0])]
+        method, _, change = name.partition(", ")
+        row = {} if method.startswith(SHIFTED) else ran[(*pair.name, method)]
         given = map_of(row) if row else _shifted(case, name)
-        gates = "" if change else row.get("accepted", "")
-        cells = dict(zip(KEY, (*pair.name, name), strict=True)) | {"kind": kind, "own": gates}
-        if given is None and not change:  # the tool gave up: a refusal
+        gates = "" if change else row.get("accepted", "")  # they never met a map that we changed
+        cells = dict(zip(KEY, (*pair.name, name), strict=True)) | {"kind": _kind(pair, name), "own": gates}
+        if change and (given is None or not case.tre_mean_mm(given) <= LIMIT_MM):
+            continue  # no right map that could be changed
+        if given is None:  # the tool gave up: a refusal
             yield cells | {"tre_mm": "inf", "audit": "", "own": gates and "0"}
-        if given is None or (change and is_wrong({"kind": "one patient", "tre_mm": case.tre_mean_mm(given)})):
             continue
         given = _changed(given, change, case.moving)
         verdict = audit(scans, standard, found, own, GivenMap(given, ITK, name, ""), options).given.verdict
@@ -165,13 +167,12 @@ def _kind(pair: Planned, name: str) -> str:
 
 
 def _changed(given: RigidTransform, change: str, moving: MetaTensor) -> RigidTransform:
-    """What a tool found, and what is then done to it, see ``CHANGES``."""
+    """What a tool found, after what is done to it: one of ``CHANGES``, or nothing."""
     if not change:
         return given
     if change == INVERTED:
         return given.inverse()
-    middle = field_centre(moving)
-    return RigidTransform.about(TURN_DEG, (0.0, 0.0, 0.0), middle) @ given
+    return RigidTransform.about(TURN_DEG, (0.0, 0.0, 0.0), field_centre(moving)) @ given
 
 
 def _shifted(case: EvaluationCase, name: str) -> RigidTransform:
